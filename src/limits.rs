@@ -1,0 +1,100 @@
+//! Every bound of the broker: its unit, its default, and what happens at it.
+
+/// Most shards one broker runs (the width of [`crate::router::ShardSet`]). More cores than this: refused at start.
+pub const MAX_SHARDS: usize = 128;
+
+/// The limits an operator can set. One copy per shard; constant while the broker runs.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections on the whole broker; one more is closed at accept. Divided evenly over the shards.
+    pub max_connections: usize,
+    /// Sessions on the whole broker, connected or not; a new one beyond it gets CONNACK 0x97 (3.1.1: 3).
+    pub max_sessions: usize,
+    /// Milliseconds from accept to a complete CONNECT; then the connection is closed.
+    pub connect_timeout_ms: u64,
+    /// Largest packet a client may send, in bytes; announced in CONNACK, more gets DISCONNECT 0x95.
+    pub max_packet: u32,
+    /// Receive Maximum towards clients: unfinished QoS 2 publishes a client may have; more gets 0x93.
+    pub receive_maximum: u16,
+    /// QoS 1 and 2 deliveries in flight to one client (its own Receive Maximum may be lower); further ones queue.
+    pub max_inflight: u16,
+    /// Topic aliases a client may set on one connection (0 forbids them).
+    pub topic_alias_maximum: u16,
+    /// Topic aliases the broker uses towards a client that allows them.
+    pub topic_alias_maximum_outgoing: u16,
+    /// Longest session expiry, seconds; longer requests (and 3.1.1 sessions with CleanSession 0) are cut to it.
+    pub max_session_expiry: u32,
+    /// Longest keep alive, seconds; 0 leaves it to the client, else version 5 clients are told Server Keep Alive.
+    pub max_keep_alive: u16,
+    /// Messages queued for one session beyond what is in flight; at the bound [`Limits::queue_policy`] decides.
+    pub max_queued_messages: usize,
+    /// Bytes queued for one session; at the bound [`Limits::queue_policy`] decides.
+    pub max_queued_bytes: usize,
+    /// What gives way when a session's queue is full.
+    pub queue_policy: QueuePolicy,
+    /// Bytes of unsent output of one connection beyond which QoS 0 messages for it are dropped and counted
+    /// and QoS 1 and 2 wait in the session's queue.
+    pub output_mark: usize,
+    /// Bytes of unsent output at which a connection is ended with DISCONNECT 0x97.
+    pub output_max: usize,
+    /// Levels in a topic name or filter; more is refused (0x90 / 0x8F).
+    pub max_topic_levels: usize,
+    /// Subscriptions of one session; one more gets SUBACK 0x97.
+    pub max_subscriptions: usize,
+    /// Retained messages on the whole broker; a new topic beyond it gets PUBACK 0x97 or is dropped and counted at QoS 0.
+    pub max_retained: usize,
+    /// Messages in the queue of a shared-subscription group that has no connected member; the oldest gives way.
+    pub max_group_queue: usize,
+    /// Envelopes waiting for one full ring beyond which the shard stops reading its connections.
+    pub overflow_mark: usize,
+    /// Highest QoS the broker grants and takes (0, 1 or 2).
+    pub max_qos: u8,
+    /// Whether retained messages are taken; when not, CONNACK says Retain Available 0.
+    pub retain_available: bool,
+    /// Milliseconds between two publications of `$SYS`; 0 turns it off.
+    pub sys_interval_ms: u64,
+    /// Milliseconds that a shutdown may take for sending what is still to be sent.
+    pub shutdown_ms: u64,
+}
+
+/// What gives way when a session's queue is full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum QueuePolicy {
+    /// The oldest queued message is dropped and counted.
+    DropOldest,
+    /// The new message is dropped and counted.
+    DropNewest,
+    /// The publisher is refused with 0x97 when one matching session on its own shard is full, before anything is delivered.
+    Refuse,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            max_connections: 1_000_000,
+            max_sessions: 2_000_000,
+            connect_timeout_ms: 10_000,
+            max_packet: 2 * 1024 * 1024,
+            receive_maximum: 1024,
+            max_inflight: 1024,
+            topic_alias_maximum: 64,
+            topic_alias_maximum_outgoing: 16,
+            max_session_expiry: 7 * 24 * 3600,
+            max_keep_alive: 0,
+            max_queued_messages: 10_000,
+            max_queued_bytes: 16 * 1024 * 1024,
+            queue_policy: QueuePolicy::DropOldest,
+            output_mark: 1024 * 1024,
+            output_max: 8 * 1024 * 1024,
+            max_topic_levels: 128,
+            max_subscriptions: 100_000,
+            max_retained: 1_000_000,
+            max_group_queue: 10_000,
+            overflow_mark: 4096,
+            max_qos: 2,
+            retain_available: true,
+            sys_interval_ms: 10_000,
+            shutdown_ms: 3_000,
+        }
+    }
+}

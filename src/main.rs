@@ -1,0 +1,42 @@
+//! The `ringmq` command.
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[global_allocator]
+static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// An MQTT 3.1.1 and 5.0 broker, and the tools to try and to measure it.
+#[derive(Parser)]
+#[command(name = "ringmq", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the broker (also what happens without a command).
+    Serve(ringmq::config::ServeArgs),
+    /// Publish messages; takes the flags of `mosquitto_pub`.
+    #[command(disable_help_flag = true, disable_version_flag = true)]
+    Pub(ringmq::client::PubArgs),
+    /// Subscribe and print messages; takes the flags of `mosquitto_sub`.
+    #[command(disable_help_flag = true, disable_version_flag = true)]
+    Sub(ringmq::client::SubArgs),
+    /// Send a request and print the response; takes the flags of `mosquitto_rr`.
+    #[command(disable_help_flag = true, disable_version_flag = true)]
+    Rr(ringmq::client::RrArgs),
+    /// Measure any MQTT broker.
+    Bench(ringmq::bench::BenchArgs),
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        None => ringmq::admin::serve(ringmq::config::ServeArgs::default()),
+        Some(Command::Serve(args)) => ringmq::admin::serve(args),
+        Some(Command::Pub(args)) => ringmq::client::publish(args),
+        Some(Command::Sub(args)) => ringmq::client::subscribe(args),
+        Some(Command::Rr(args)) => ringmq::client::request(args),
+        Some(Command::Bench(args)) => ringmq::bench::run(args),
+    }
+}

@@ -1,0 +1,4 @@
+//! One shard: the deterministic core, and the shell that carries bytes to and from it.
+pub mod core;
+pub mod envelope;
+pub mod output;
