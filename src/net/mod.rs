@@ -1,1 +1,11 @@
-//! (net)
+//! Sockets and the kernel: listeners, connections, and the ring that carries both.
+pub mod connections;
+pub mod handoff;
+pub mod linger;
+pub mod listener;
+pub mod probe;
+pub mod ring;
+pub mod warn;
+
+#[cfg(test)]
+mod tests;
