@@ -12,6 +12,7 @@ pub struct Conn {
     unsent: Vec<u8>,
     unsent_at: usize,
     tail: Vec<u8>,
+    tail_is_new: bool,
 }
 
 /// What one read brought.
@@ -25,7 +26,7 @@ pub struct Filled {
 impl Conn {
     /// Takes over a connected, non-blocking socket.
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream, unsent: Vec::new(), unsent_at: 0, tail: Vec::new() }
+        Self { stream, unsent: Vec::new(), unsent_at: 0, tail: Vec::new(), tail_is_new: false }
     }
 
     /// The socket, for the poll set.
@@ -83,6 +84,11 @@ impl Conn {
         if buffer.len() < kept + READ_BUFFER {
             buffer.resize(kept * 2 + READ_BUFFER, 0);
         }
+        if std::mem::take(&mut self.tail_is_new) {
+            buffer[..kept].copy_from_slice(&self.tail);
+            self.tail.clear();
+            return Ok(Some(Filled { len: kept, more: true }));
+        }
         let n = loop {
             match self.stream.read(&mut buffer[kept..]) {
                 Ok(0) => return Err(BenchError::Closed("while it was in use")),
@@ -100,6 +106,13 @@ impl Conn {
     /// Keeps the incomplete packet at the end of a buffer for the next [`Conn::fill`].
     pub fn keep(&mut self, rest: &[u8]) {
         self.tail.extend_from_slice(rest);
+    }
+
+    /// Gives back bytes that may hold whole packets: the next [`Conn::fill`] returns them first,
+    /// without reading. The socket does not become ready for them.
+    pub fn give_back(&mut self, bytes: &[u8]) {
+        self.keep(bytes);
+        self.tail_is_new = !bytes.is_empty();
     }
 }
 

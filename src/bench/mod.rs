@@ -6,6 +6,7 @@
 //! (`subscriber`, `verify`, `payload`); `traffic` runs a `plan` and makes the `report`.
 mod args;
 mod conn;
+mod connections;
 mod error;
 mod ledger;
 mod open;
@@ -18,7 +19,10 @@ mod relay;
 mod report;
 mod scenario;
 mod self_test;
+mod store;
+mod stored;
 mod subscriber;
+mod suite;
 mod traffic;
 mod verify;
 mod wire;
@@ -54,7 +58,12 @@ fn measure(scenario: Scenario) -> Result<bool, BenchError> {
         Scenario::Shared(args) => scenario::shared(&args)?,
         Scenario::Wildcard(args) => scenario::wildcard(&args)?,
         Scenario::Latency(args) => scenario::latency(&args)?,
-        _ => return Err(BenchError::Usage("soon".into())),
+        Scenario::Idle(args) => connections::idle(&args)?,
+        Scenario::Connect(args) => connections::connect(&args)?,
+        Scenario::Churn(args) => connections::churn(&args)?,
+        Scenario::Retained(args) => stored::retained(&args)?,
+        Scenario::Offline(args) => stored::offline(&args)?,
+        Scenario::Suite(args) => suite::run(&args)?,
     };
     show(&report, json)?;
     Ok(report.clean)

@@ -71,7 +71,7 @@ pub struct Spec {
 pub struct Opened {
     /// From its [`Spec`].
     pub tag: usize,
-    /// The connection; packets that came early are kept in it.
+    /// The connection; packets that came right behind the last answer are kept in it.
     pub conn: Conn,
     /// Receive Maximum of the broker.
     pub receive_maximum: u16,
@@ -142,7 +142,7 @@ pub fn open_all(
             return Ok(());
         }
         ready.clear();
-        poll.wait(Some(pause.unwrap_or(Duration::from_secs(1))), &mut ready)?;
+        poll.wait(pause.unwrap_or(Duration::from_secs(1)), &mut ready)?;
         for event in &ready {
             let at = event.token as usize;
             let Some(slot) = slots[at].as_mut() else { continue };
@@ -223,7 +223,10 @@ fn advance(target: &Target, slot: &mut Slot, buffer: &mut Vec<u8>) -> Result<boo
         at += packet.total;
         open = answered(target, slot, packet.first >> 4, packet.body)?;
     }
-    slot.conn.keep(&buffer[at..filled.len]);
+    match open {
+        true => slot.conn.give_back(&buffer[at..filled.len]),
+        false => slot.conn.keep(&buffer[at..filled.len]),
+    }
     Ok(open)
 }
 

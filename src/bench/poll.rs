@@ -1,12 +1,15 @@
 //! Edge-triggered readiness of many sockets for one thread.
 use super::error::BenchError;
-use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 /// Events taken in one wait.
 const BATCH: usize = 1024;
+/// Nanoseconds in a millisecond.
+const MILLISECOND: u32 = 1_000_000;
 
 /// One thread's set of sockets. A socket that is closed leaves the set by itself.
 pub struct Poll {
@@ -61,23 +64,43 @@ impl Poll {
     ///
     /// # Errors
     /// What the system says; an interrupted wait is an empty one.
-    pub fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> Result<(), BenchError> {
+    pub fn wait(&mut self, timeout: Duration, ready: &mut Vec<Ready>) -> Result<(), BenchError> {
+        if timeout.subsec_nanos() % MILLISECOND == 0 {
+            return self.take(timeout, ready);
+        }
+        // epoll_wait counts in milliseconds; ppoll on the set itself is exact to the nanosecond.
+        self.take(Duration::ZERO, ready)?;
+        if ready.is_empty() {
+            let timeout = timespec(timeout);
+            match poll(&mut [PollFd::new(&self.epoll, PollFlags::IN)], Some(&timeout)) {
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => self.take(Duration::ZERO, ready)?,
+                Err(error) => return Err(BenchError::io("waiting for sockets")(error.into())),
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, timeout: Duration, ready: &mut Vec<Ready>) -> Result<(), BenchError> {
         self.events.clear();
-        let timeout =
-            timeout.map(|t| Timespec { tv_sec: t.as_secs() as i64, tv_nsec: t.subsec_nanos().into() });
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        let room = rustix::buffer::spare_capacity(&mut self.events);
+        match epoll::wait(&self.epoll, room, Some(&timespec(timeout))) {
+            Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(BenchError::io("waiting for sockets")(error.into())),
         }
         ready.extend(self.events.iter().map(|event| {
             let (flags, data) = (event.flags, event.data);
+            let over = EventFlags::HUP | EventFlags::ERR;
             Ready {
                 token: data.u64(),
-                readable: flags
-                    .intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR),
-                writable: flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR),
+                readable: flags.intersects(EventFlags::IN | EventFlags::RDHUP | over),
+                writable: flags.intersects(EventFlags::OUT | over),
             }
         }));
         Ok(())
     }
+}
+
+fn timespec(time: Duration) -> Timespec {
+    Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos().into() }
 }

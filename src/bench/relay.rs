@@ -95,7 +95,7 @@ impl Relay {
         let (mut ready, mut buffer) = (Vec::<Ready>::new(), Vec::new());
         while !stop.load(Ordering::Relaxed) {
             ready.clear();
-            self.poll.wait(Some(Duration::from_millis(200)), &mut ready)?;
+            self.poll.wait(Duration::from_millis(200), &mut ready)?;
             for event in &ready {
                 if event.token == LISTENER {
                     self.accept()?;

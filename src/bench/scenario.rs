@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// Payload bytes one publisher has under way by default at most.
 const WINDOW_BYTES: usize = 2 * 1024 * 1024;
+/// Default window at QoS 2: what brokers without a Receive Maximum to announce are known to take.
+const QOS2_WINDOW: usize = 20;
 
 /// What a scenario does where no flag says otherwise.
 struct Defaults {
@@ -102,8 +104,7 @@ fn run(args: &TrafficArgs, defaults: Defaults) -> Result<Outcome, BenchError> {
         topics: args.topics.unwrap_or(defaults.topics),
         filters: args.filters.unwrap_or(defaults.filters),
     };
-    let window =
-        args.window.unwrap_or_else(|| defaults.window.min(WINDOW_BYTES / args.payload.max(1)).max(4));
+    let window = args.window.unwrap_or_else(|| by_default.min(WINDOW_BYTES / args.payload.max(1)).max(4));
     let pace = match args.rate.or(if args.window.is_some() { None } else { defaults.rate }) {
         Some(rate) if rate > 0.0 => Pace::Rate(rate),
         Some(_) => return Err(BenchError::Usage("--rate is more than 0".into())),
@@ -113,7 +114,7 @@ fn run(args: &TrafficArgs, defaults: Defaults) -> Result<Outcome, BenchError> {
         return Err(BenchError::Usage("--window is at least 1".into()));
     }
     let common = &args.common;
-    let plan = plan(common, defaults.shape, counts, args.qos.unwrap_or(defaults.qos), args.payload, pace)?;
+    let plan = plan(common, defaults.shape, counts, qos, args.payload, pace)?;
     let plan = Plan { in_flight: window, ..plan };
     let (report, latency) = traffic::run(defaults.name, describe(&plan, common), &plan, &timing(common))?;
     if let Some(path) = &args.histogram {

@@ -185,7 +185,7 @@ impl<'a> Worker<'a> {
             }
             ready.clear();
             let wait = self.wait_time(phase);
-            self.poll.wait(Some(wait), &mut ready)?;
+            self.poll.wait(wait, &mut ready)?;
             for event in &ready {
                 self.react(*event);
             }
