@@ -293,7 +293,8 @@ fn shared_subscription_gives_each_message_to_one_member() {
             }
         }
         let mut wanted = numbered(40);
-        (wanted.sort(), received.sort());
+        wanted.sort();
+        received.sort();
         assert_eq!(received, wanted);
     });
 }

@@ -20,7 +20,7 @@ async function holds([name, check], broker) {
 }
 
 async function main([port, version, prefix]) {
-  const checks = Object.entries({ ...require('./common.js'), ...(version === '5.0' ? require('./version5.js') : {}) });
+  const checks = Object.entries({ ...require('./every_version.js'), ...(version === '5.0' ? require('./version5.js') : {}) });
   let passed = 0;
   for (const [number, check] of checks.entries()) {
     passed += await holds(check, new Broker(Number(port), version, `${prefix}${number}`));

@@ -6,7 +6,7 @@ Prints a line a check and ends with 1 if one failed. PREFIX keeps topics and cli
 import sys
 import traceback
 
-import common
+import every_version
 import version5
 from peer import Broker, Failed
 
@@ -30,7 +30,7 @@ def holds(check, broker):
 
 def main():
     port, version, prefix = sys.argv[1:]
-    checks = common.CHECKS + (version5.CHECKS if version == "5.0" else [])
+    checks = every_version.CHECKS + (version5.CHECKS if version == "5.0" else [])
     passed = [holds(check, Broker(int(port), version, f"{prefix}{number}")) for number, check in enumerate(checks)]
     print(f"{sum(passed)} of {len(checks)} checks hold with Paho Python, MQTT {version}")
     return 0 if all(passed) else 1
