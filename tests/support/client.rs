@@ -27,8 +27,10 @@ impl Client {
     /// A TCP connection on which nothing was said yet.
     #[track_caller]
     pub fn open(broker: &Broker, version: Version) -> Client {
-        let stream = TcpStream::connect_timeout(&broker.address, PATIENCE);
-        let stream = stream.unwrap_or_else(|e| panic!("cannot connect to {broker}: {e}"));
+        let stream = match TcpStream::connect_timeout(&broker.address, PATIENCE) {
+            Ok(stream) => stream,
+            Err(e) => panic!("cannot connect to {broker}: {e}"),
+        };
         stream.set_nodelay(true).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Client {
@@ -154,7 +156,10 @@ impl Client {
     /// The next packet.
     #[track_caller]
     pub fn receive(&mut self) -> Packet {
-        self.try_receive().unwrap_or_else(|| panic!("the connection was closed instead of a packet"))
+        let Some(packet) = self.try_receive() else {
+            panic!("the connection was closed instead of a packet");
+        };
+        packet
     }
 
     /// CONNACK with code 0: Session Present and the properties.
@@ -351,6 +356,32 @@ impl Client {
     #[track_caller]
     pub fn drain(&mut self) {
         while self.try_receive().is_some() {}
+    }
+
+    /// Everything until the close, not decoded: for answers whose version is open.
+    #[track_caller]
+    pub fn read_to_close(&mut self) -> Vec<u8> {
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut out = std::mem::take(&mut self.received);
+        match self.stream.read_to_end(&mut out) {
+            Err(e) if e.kind() != ErrorKind::ConnectionReset => {
+                panic!("no close: {e}; until then {out:02x?}")
+            }
+            _ => out,
+        }
+    }
+
+    /// A CONNECT that breaks the format: version 3 closes without an answer, version 5 sends CONNACK with one of
+    /// these codes before the close.
+    #[track_caller]
+    pub fn expect_rejected(&mut self, codes: &[u8]) {
+        if self.version.is_5() {
+            match self.receive() {
+                Packet::Connack { code, .. } if codes.contains(&code) => {}
+                other => panic!("expected CONNACK with one of {codes:02x?}, got {other:02x?}"),
+            }
+        }
+        self.expect_closed();
     }
 
     /// Closes without DISCONNECT (end of file), and waits for the broker's close.
