@@ -134,6 +134,16 @@ impl Client {
         Some(packet)
     }
 
+    /// Whether neither a packet nor a close comes within `time`: a look, for tests that do something meanwhile.
+    pub fn would_wait(&mut self, time: std::time::Duration) -> bool {
+        if !self.received.is_empty() {
+            return false;
+        }
+        self.stream.set_read_timeout(Some(time)).unwrap();
+        let looked = self.stream.peek(&mut [0]);
+        looked.is_err_and(|e| matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+    }
+
     /// First byte, header length and remaining length, once a whole packet is there.
     fn frame(&self) -> Option<(u8, usize, usize)> {
         let mut length = 0;
