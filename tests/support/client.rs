@@ -401,6 +401,13 @@ impl Client {
         self.drain();
     }
 
+    /// Sends an end of file and reads until the broker closes, without a look at what comes.
+    #[track_caller]
+    pub fn hang_up(mut self) {
+        self.stream.shutdown(Shutdown::Write).ok();
+        self.read_to_close();
+    }
+
     /// Closes with a reset, as a crashed machine would.
     pub fn reset(self) {
         let socket = socket2::SockRef::from(&self.stream);
