@@ -368,6 +368,19 @@ impl Client {
         while self.try_receive().is_some() {}
     }
 
+    /// The packets until the close; `None` if it does not come.
+    #[track_caller]
+    pub fn until_closed(&mut self) -> Option<Vec<Packet>> {
+        let mut packets = Vec::new();
+        while !self.would_wait(PATIENCE) {
+            match self.try_receive() {
+                Some(packet) => packets.push(packet),
+                None => return Some(packets),
+            }
+        }
+        None
+    }
+
     /// Everything until the close, not decoded: for answers whose version is open.
     #[track_caller]
     pub fn read_to_close(&mut self) -> Vec<u8> {
