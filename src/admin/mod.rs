@@ -1,6 +1,8 @@
 //! The ordinary threads around the shards: start, signals, stop.
 mod files;
 
+use crate::auth::test_method::TestMethod;
+use crate::auth::{Method, Methods};
 use crate::config::units::Cores;
 use crate::config::{DEFAULT_PORT, ServeArgs, Settings};
 use crate::net::listener::{self, Listener};
@@ -87,9 +89,7 @@ fn start(args: &ServeArgs) -> Result<Running, String> {
         core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
     usable.sort_unstable();
     let settings = args.check(&usable)?;
-    if let Some(warning) = files::raise_open_files(settings.limits.max_connections) {
-        eprintln!("ringmq: {warning}");
-    }
+    let warning = files::raise_open_files(settings.limits.max_connections);
     probe::probe()?;
     let shards = settings.placement.len();
     let listeners = listener::listen_all(&settings.listen, shards).map_err(|error| error.to_string())?;
@@ -101,6 +101,9 @@ fn start(args: &ServeArgs) -> Result<Running, String> {
     let commands = start_shards(&settings, listeners, start, &sender)?;
     drop(sender);
     await_shards(&reports, shards)?;
+    if let Some(warning) = warning {
+        eprintln!("ringmq: {warning}");
+    }
     // Whoever started us may have closed our standard output; that is no reason not to serve.
     let _ = announce(&settings, &addresses);
     Ok(Running { reports, commands, shutdown: Duration::from_millis(settings.limits.shutdown_ms) })
@@ -114,12 +117,16 @@ fn start_shards(
 ) -> Result<Vec<CommandSender<Command>>, String> {
     let shards = settings.placement.len();
     let limits = Arc::new(settings.limits.clone());
+    let methods: Vec<Box<dyn Method>> =
+        if settings.test_auth { vec![Box::new(TestMethod)] } else { Vec::new() };
+    let methods = Methods::from(methods);
     let seed = RandomState::new().hash_one(std::process::id());
     let mut sockets: Vec<_> = listeners.into_iter().map(|listener| listener.sockets.into_iter()).collect();
     let ends = mesh::mesh::<Envelope, Command>(shards).map_err(|error| format!("no doorbells: {error}"))?;
     let mut commands = Vec::with_capacity(shards);
     for (shard, (port, sender)) in ends.into_iter().enumerate() {
-        let core = CoreConfig { shard: shard as u8, shards: shards as u8, seed, limits: limits.clone() };
+        let (limits, methods) = (limits.clone(), methods.clone());
+        let core = CoreConfig { shard: shard as u8, shards: shards as u8, seed, limits, methods };
         let listeners = sockets.iter_mut().filter_map(Iterator::next).collect();
         let cpu = settings.placement[shard];
         let witness = ShardWitness { shard, reports: reports.clone() };

@@ -29,6 +29,12 @@ pub struct ServeArgs {
     /// Let everybody in without a password; needed to listen on anything but loopback
     #[arg(long, help_heading = "Network")]
     pub allow_anonymous: bool,
+    /// Text that clients may ask for as Response Information, usually a topic prefix [default: none]
+    #[arg(long, value_name = "TEXT", help_heading = "Network")]
+    pub response_information: Option<String>,
+    /// Offer the authentication method RINGMQ-TEST, which everybody passes who knows its words; for tests
+    #[arg(long, hide = true)]
+    pub enable_test_auth: bool,
     /// Shards, each a pinned thread (1 to 128) [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=MAX_SHARDS as i64))]
     pub shards: Option<u8>,
@@ -145,6 +151,8 @@ pub struct Settings {
     pub placement: Vec<usize>,
     /// The bounds.
     pub limits: Limits,
+    /// Whether the authentication method for tests is offered.
+    pub test_auth: bool,
 }
 
 impl ServeArgs {
@@ -163,7 +171,8 @@ impl ServeArgs {
                 return Err(format!("--listen {address} is given twice; give each address once"));
             }
         }
-        Ok(Settings { listen, placement: self.placement(usable)?, limits: self.limits()? })
+        let (placement, limits) = (self.placement(usable)?, self.limits()?);
+        Ok(Settings { listen, placement, limits, test_auth: self.enable_test_auth })
     }
 
     fn placement(&self, usable: &[usize]) -> Result<Vec<usize>, String> {
@@ -234,6 +243,7 @@ impl ServeArgs {
             overflow_mark: self.overflow_mark as usize,
             max_qos: self.max_qos,
             retain_available: !self.no_retain,
+            response_information: self.response_information.clone(),
             sys_interval_ms: match self.sys_interval.millis {
                 0 => 0,
                 _ => within_ms("--sys-interval", self.sys_interval, Span::millis(100)..=Span::secs(86_400))?,

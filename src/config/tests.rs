@@ -48,6 +48,7 @@ fn every_limit_has_its_flag() {
         "--overflow-mark=19",
         "--max-qos=1",
         "--no-retain",
+        "--response-information=answers/",
         "--sys-interval=20s",
         "--shutdown-time=21ms",
     ])
@@ -76,6 +77,7 @@ fn every_limit_has_its_flag() {
         overflow_mark: 19,
         max_qos: 1,
         retain_available: false,
+        response_information: Some("answers/".to_string()),
         sys_interval_ms: 20_000,
         shutdown_ms: 21,
     };

@@ -3,16 +3,16 @@
 //! A connection costs 12 bytes here while it is idle. Receive is single-shot until [`Connections::establish`], so that
 //! a socket can move to another shard, then multishot. What a connection ought to be doing is noted at once and put to
 //! the kernel when all that is known has been taken in, so that opposite wishes cancel out for free.
+use super::accept::Acceptor;
 use super::linger::Linger;
 use super::ring::{Completion, Lent, Op, Payload, Ring, Token, Wait};
-use super::warn::Warning;
+use super::send::{Sent, send};
 use crate::shard::core::{CloseCause, ConnId};
-use crate::shard::output::{MAX_SLICES, Output};
+use crate::shard::output::Output;
 use crate::time::Time;
-use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg, shutdown};
+use rustix::net::{Shutdown, shutdown};
 use std::collections::{HashMap, VecDeque};
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// Completions taken from the kernel in one turn; more wait for the next.
@@ -23,9 +23,6 @@ const MAX_INBOX: usize = 4096;
 /// Bytes that came for a paused connection before the kernel knew; at the bound the connection is ended. The kernel
 /// cannot reach it: it is told in the same turn, and has no more buffers than this for one.
 const MAX_HELD: usize = 2 * super::ring::RECEIVE_MEMORY;
-/// Milliseconds without accepting after accept failed for want of something (descriptors, memory).
-const ACCEPT_PAUSE_MS: u64 = 500;
-
 /// What happened, in order.
 #[derive(Debug)]
 pub enum Event {
@@ -49,17 +46,6 @@ pub enum Input {
     Lent(Lent),
     /// Copied out while the connection was paused.
     Held(Vec<u8>),
-}
-
-/// How far sending came.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Sent {
-    /// All is sent.
-    All,
-    /// The socket is full.
-    Blocked,
-    /// The connection failed; sending is of no use any more.
-    Broken,
 }
 
 /// A receive is in flight.
@@ -112,12 +98,6 @@ impl Slot {
 #[cfg(test)]
 pub(super) const SLOT_BYTES: usize = size_of::<Slot>();
 
-struct Accepting {
-    listener: OwnedFd,
-    /// When to accept again after a pause.
-    again: Option<Time>,
-}
-
 /// The sockets of one shard, and their ring.
 pub struct Connections {
     ring: Ring,
@@ -130,11 +110,9 @@ pub struct Connections {
     inbox: VecDeque<Completion>,
     /// Slots whose operations may not be what they ought to be.
     changed: VecDeque<u32>,
-    listeners: Vec<Accepting>,
-    accepting: bool,
+    acceptor: Acceptor,
     linger: Linger,
     doorbell: RawFd,
-    accept_failed: Warning,
 }
 
 fn token(op: Op, conn: ConnId) -> Token {
@@ -144,24 +122,21 @@ fn token(op: Op, conn: ConnId) -> Token {
 impl Connections {
     /// No connections; accepts on `listeners`, and reports when `doorbell` (an eventfd that outlives this) is rung.
     pub fn new(listeners: Vec<OwnedFd>, doorbell: RawFd) -> io::Result<Connections> {
+        let mut ring = Ring::new()?;
+        let acceptor = Acceptor::new(&mut ring, listeners);
         let mut connections = Connections {
-            ring: Ring::new()?,
+            ring,
             slots: Vec::new(),
             live: 0,
             held: HashMap::new(),
             control: VecDeque::new(),
             inbox: VecDeque::new(),
             changed: VecDeque::new(),
-            listeners: listeners.into_iter().map(|listener| Accepting { listener, again: None }).collect(),
-            accepting: true,
+            acceptor,
             linger: Linger::default(),
             doorbell,
-            accept_failed: Warning::default(),
         };
         connections.watch_doorbell();
-        for index in 0..connections.listeners.len() {
-            connections.accept(index);
-        }
         Ok(connections)
     }
 
@@ -169,19 +144,9 @@ impl Connections {
         self.ring.poll_always(self.doorbell, Token { op: Op::Doorbell, slot: 0, generation: 0 });
     }
 
-    fn accept(&mut self, index: usize) {
-        let entry = &mut self.listeners[index];
-        entry.again = None;
-        let listener = entry.listener.as_raw_fd();
-        self.ring.accept(listener, Token { op: Op::Accept, slot: index as u32, generation: 0 });
-    }
-
     /// Accepts no more.
     pub fn stop_accepting(&mut self) {
-        self.accepting = false;
-        for entry in self.listeners.drain(..) {
-            self.ring.close(entry.listener, true);
-        }
+        self.acceptor.stop(&mut self.ring);
     }
 
     /// Puts everything to the kernel, waits, and takes what has completed.
@@ -362,10 +327,10 @@ impl Connections {
     }
 
     fn take_control(&mut self, completion: Completion, now: Time) -> Option<Event> {
-        let Completion { token, result, more, payload } = completion;
+        let Completion { token, more, .. } = completion;
         let conn = ConnId { slot: token.slot, generation: token.generation };
         match token.op {
-            Op::Accept => self.take_accepted(token.slot as usize, result, more, payload, now),
+            Op::Accept => self.acceptor.take(&mut self.ring, completion, now).map(Event::Accepted),
             Op::Doorbell => {
                 // That it woke us is all there is to it: whoever rang has left something to be found.
                 if !more {
@@ -387,35 +352,6 @@ impl Connections {
                 None
             }
             Op::Receive | Op::Cancel => None,
-        }
-    }
-
-    fn take_accepted(
-        &mut self,
-        index: usize,
-        result: i32,
-        more: bool,
-        payload: Payload,
-        now: Time,
-    ) -> Option<Event> {
-        if !self.accepting {
-            return None;
-        }
-        // These are about the one connection that was to be accepted.
-        let passing = matches!(-result, libc::ECONNABORTED | libc::EPROTO | libc::EINTR | libc::EAGAIN);
-        if !more {
-            if result >= 0 || passing {
-                self.accept(index);
-            } else {
-                self.listeners[index].again = Some(now + ACCEPT_PAUSE_MS);
-            }
-        }
-        if result < 0 && !passing {
-            self.accept_failed.say(now, || accept_failure(result));
-        }
-        match payload {
-            Payload::Accepted(socket) => Some(Event::Accepted(socket)),
-            _ => None,
         }
     }
 
@@ -559,17 +495,12 @@ impl Connections {
     /// Does what is due.
     pub fn handle_deadlines(&mut self, now: Time) {
         self.linger.handle_deadlines(&mut self.ring, now);
-        for index in 0..self.listeners.len() {
-            if self.listeners[index].again.is_some_and(|again| again <= now) {
-                self.accept(index);
-            }
-        }
+        self.acceptor.handle_deadlines(&mut self.ring, now);
     }
 
     /// When [`Connections::handle_deadlines`] is due.
     pub fn next_deadline(&self) -> Time {
-        let again = self.listeners.iter().filter_map(|entry| entry.again).min();
-        self.linger.next_deadline().min(again.unwrap_or(Time::NEVER))
+        self.linger.next_deadline().min(self.acceptor.next_deadline())
     }
 
     /// Live connections.
@@ -586,43 +517,4 @@ impl Connections {
     pub fn is_lingering(&self) -> bool {
         !self.linger.is_empty()
     }
-}
-
-fn accept_failure(result: i32) -> String {
-    let error = io::Error::from_raw_os_error(-result);
-    let remedy = match -result {
-        libc::EMFILE => "raise the limit of open files (ulimit -n) or lower --max-connections",
-        libc::ENFILE => "raise fs.file-max",
-        _ => "it is tried again",
-    };
-    format!("cannot accept connections for {ACCEPT_PAUSE_MS} ms: {error}; {remedy}")
-}
-
-/// One non-blocking send of everything, or as many as it takes when there are many pieces.
-pub(super) fn send(socket: &OwnedFd, output: &mut Output) -> Sent {
-    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    while !output.is_empty() {
-        let (outcome, wished) = match output.single() {
-            Some(bytes) => (rustix::net::send(socket, bytes, flags), bytes.len()),
-            None => {
-                let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-                let filled = output.slices(&mut slices);
-                let wished = slices[..filled].iter().map(|slice| slice.len()).sum();
-                let mut control = SendAncillaryBuffer::default();
-                (sendmsg(socket, &slices[..filled], &mut control, flags), wished)
-            }
-        };
-        match outcome {
-            Ok(count) => {
-                output.advance(count);
-                if count < wished {
-                    return Sent::Blocked;
-                }
-            }
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => return Sent::Blocked,
-            Err(_) => return Sent::Broken,
-        }
-    }
-    Sent::All
 }

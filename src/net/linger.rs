@@ -3,8 +3,8 @@
 //! A socket that is closed while unread input waits is reset, and a reset destroys what the peer has not read yet:
 //! the DISCONNECT or CONNACK that says why. So the last bytes are sent, the sending side is shut, and the socket is
 //! read (and forgotten) until the peer closes too, for a bounded time.
-use super::connections::{Sent, send};
 use super::ring::{Op, Ring, Token};
+use super::send::{Sent, send};
 use crate::shard::output::Output;
 use crate::time::Time;
 use rustix::io::Errno;

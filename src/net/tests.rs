@@ -1,7 +1,8 @@
-use super::connections::{Connections, Event, Input, Sent};
+use super::connections::{Connections, Event, Input};
 use super::linger::LINGER_MS;
 use super::listener::{Listener, listen_all};
 use super::ring::{RECEIVE_MEMORY, Wait};
+use super::send::Sent;
 use crate::shard::core::{CloseCause, ConnId};
 use crate::shard::output::Output;
 use crate::time::Time;

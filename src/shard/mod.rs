@@ -4,3 +4,4 @@ pub mod envelope;
 pub mod mesh;
 pub mod output;
 pub mod runtime;
+pub mod timer_wheel;

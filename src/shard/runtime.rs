@@ -7,9 +7,10 @@ use super::core::{Action, CloseCause, Command, ConnId, Core, CoreConfig};
 use super::envelope::Envelope;
 use super::mesh::Port;
 use crate::limits::Limits;
-use crate::net::connections::{Connections, Event, Sent};
+use crate::net::connections::{Connections, Event};
 use crate::net::handoff;
 use crate::net::ring::Wait;
+use crate::net::send::Sent;
 use crate::time::Time;
 use glommio::{LocalExecutorBuilder, Placement};
 use std::io;
@@ -78,6 +79,8 @@ struct Shard {
     now: Time,
     /// Peers whose ring was full.
     blocked: Vec<usize>,
+    /// Connections that gained output while the last turn was sending.
+    dirty: Vec<ConnId>,
     /// Some ring was not drained to its end.
     more_envelopes: bool,
     /// When a shutdown that was asked for must be over.
@@ -97,6 +100,7 @@ impl Shard {
             start,
             now,
             blocked: Vec::new(),
+            dirty: Vec::new(),
             more_envelopes: false,
             stop_by: None,
         })
@@ -126,8 +130,6 @@ impl Shard {
         }
         self.take_envelopes();
         self.take_events();
-        self.core.end_turn(self.now);
-        self.act();
 
         // First what others wait for: they work on it while we are in the kernel.
         self.push_outboxes();
@@ -139,6 +141,7 @@ impl Shard {
     /// Until when the ring may wait for a completion.
     fn how_long(&mut self) -> Wait {
         let work = self.more_envelopes
+            || !self.dirty.is_empty()
             || self.connections.is_busy()
             || (self.core.wants_input() && self.connections.has_input());
         let deadline = self.core.next_deadline().min(self.connections.next_deadline());
@@ -179,9 +182,8 @@ impl Shard {
 
     fn take_events(&mut self) {
         let mut budget = INPUT_PER_TURN;
-        loop {
-            let take_input = budget > 0 && self.core.wants_input();
-            let Some(event) = self.connections.poll_event(take_input, self.now) else { break };
+        let wants_input = self.core.wants_input();
+        while let Some(event) = self.connections.poll_event(wants_input && budget > 0, self.now) {
             match event {
                 Event::Accepted(socket) => {
                     // At the limit of connections the socket is closed here.
@@ -196,11 +198,7 @@ impl Shard {
                     self.connections.recycle(input);
                 }
                 Event::Closed(conn, cause) => self.take_closed(conn, cause),
-                Event::Writable(conn) => {
-                    if self.send(conn) == Some(Sent::All) {
-                        self.core.handle_drained(self.now, conn);
-                    }
-                }
+                Event::Writable(conn) => self.send(conn),
                 Event::GivenUp(conn, socket) => self.core.complete_handoff(conn, handoff::send(socket)),
             }
             self.act();
@@ -216,14 +214,19 @@ impl Shard {
         self.core.handle_close(self.now, conn, cause);
     }
 
-    /// Sends what a live connection has to send; none if it has no output.
-    fn send(&mut self, conn: ConnId) -> Option<Sent> {
-        let output = self.core.output(conn)?;
+    /// Sends what a live connection has to send, and tells the core when the socket took all of it.
+    fn send(&mut self, conn: ConnId) {
+        let Some(output) = self.core.output(conn) else { return };
+        let before = output.len();
         let sent = self.connections.send(conn, output);
-        if output.is_empty() {
-            drop(output.release());
+        let taken = before - output.len();
+        if sent != Sent::Broken {
+            self.core.count_sent(taken);
         }
-        Some(sent)
+        if sent == Sent::All {
+            self.core.handle_drained(self.now, conn);
+            self.act();
+        }
     }
 
     fn act(&mut self) {
@@ -244,9 +247,19 @@ impl Shard {
         }
     }
 
+    /// Sends to every connection that has something to send, once. What the core goes on with when it hears that a
+    /// socket took all (a retained scan, a queue) is sent in the next turn, so that nobody else waits for its end.
     fn flush(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
         while let Some(conn) = self.core.poll_dirty() {
+            dirty.push(conn);
+        }
+        for conn in dirty.drain(..) {
             self.send(conn);
+        }
+        self.dirty = dirty;
+        while let Some(conn) = self.core.poll_dirty() {
+            self.dirty.push(conn);
         }
     }
 
