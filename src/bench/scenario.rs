@@ -104,6 +104,8 @@ fn run(args: &TrafficArgs, defaults: Defaults) -> Result<Outcome, BenchError> {
         topics: args.topics.unwrap_or(defaults.topics),
         filters: args.filters.unwrap_or(defaults.filters),
     };
+    let qos = args.qos.unwrap_or(defaults.qos);
+    let by_default = if qos == 2 { defaults.window.min(QOS2_WINDOW) } else { defaults.window };
     let window = args.window.unwrap_or_else(|| by_default.min(WINDOW_BYTES / args.payload.max(1)).max(4));
     let pace = match args.rate.or(if args.window.is_some() { None } else { defaults.rate }) {
         Some(rate) if rate > 0.0 => Pace::Rate(rate),
