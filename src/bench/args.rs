@@ -11,7 +11,7 @@ use std::path::PathBuf;
 pub struct BenchArgs {
     /// What is measured.
     #[command(subcommand)]
-    pub scenario: Scenario,
+    pub scenario: Box<Scenario>,
 }
 
 /// What is measured.

@@ -176,7 +176,7 @@ pub fn timing(common: &CommonArgs) -> Timing {
 pub fn run_name() -> String {
     let nanos =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
-    format!("b{:04x}", (nanos as u64 / 1000 ^ u64::from(std::process::id()) << 7) & 0xFFFF)
+    format!("b{:04x}", ((nanos as u64 / 1000) ^ (u64::from(std::process::id()) << 7)) & 0xFFFF)
 }
 
 /// What a plan does, in words.
