@@ -23,6 +23,8 @@ mod store;
 mod stored;
 mod subscriber;
 mod suite;
+#[cfg(test)]
+mod tests;
 mod traffic;
 mod verify;
 mod wire;
