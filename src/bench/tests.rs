@@ -46,7 +46,7 @@ fn common(port: u16, protocol: u8) -> CommonArgs {
         protocol,
         threads: 2,
         cores: Vec::new(),
-        seconds: 0.05,
+        seconds: 0.3,
         warmup: 0.0,
         quiet: 1.0,
         keep_alive: 60,
@@ -182,15 +182,15 @@ fn tamper(mut from: TcpStream, mut to: &TcpStream, fault: Fault) {
 fn every_fault_is_found() {
     let relay = Served::start();
     for (fault, expected) in [
-        (Fault::Drop, [3, 0, 0, 0, 0]),
-        (Fault::Repeat, [0, 3, 0, 0, 0]),
-        (Fault::Swap, [0, 0, 3, 0, 0]),
-        (Fault::FlipPayload, [3, 0, 0, 3, 0]),
-        (Fault::FlipTopic, [3, 0, 0, 0, 3]),
+        (Fault::Drop, [1, 0, 0, 0, 0]),
+        (Fault::Repeat, [0, 1, 0, 0, 0]),
+        (Fault::Swap, [0, 0, 1, 0, 0]),
+        (Fault::FlipPayload, [1, 0, 0, 1, 0]),
+        (Fault::FlipTopic, [1, 0, 0, 0, 1]),
     ] {
         let port = tampering(relay.port, fault);
         let common = CommonArgs { quiet: 0.3, ..common(port, 4) };
-        let counts = Counts { publishers: 3, subscribers: 3, topics: 1, filters: 0 };
+        let counts = Counts { publishers: 1, subscribers: 1, topics: 1, filters: 0 };
         let plan = plan(&common, Shape::Pairs, counts, 0, 40, Pace::Window(50)).unwrap();
         let (report, _) = traffic::run("test", String::new(), &plan, &timing(&common)).unwrap();
         let f = report.findings;
