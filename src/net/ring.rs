@@ -266,6 +266,11 @@ impl Ring {
         Ok(())
     }
 
+    /// The kernel has work for us that it would do if we entered it now.
+    pub fn has_news(&mut self) -> bool {
+        self.ring.submission().taskrun()
+    }
+
     /// Something was asked that the kernel has not been told.
     pub fn has_backlog(&self) -> bool {
         !self.backlog.is_empty()
@@ -489,4 +494,62 @@ fn allocate(layout: Layout) -> NonNull<u8> {
     // SAFETY: the layout's size is not zero.
     let memory = unsafe { alloc_zeroed(layout) };
     NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{EventfdFlags, eventfd};
+
+    fn token(slot: u32) -> Token {
+        Token { op: Op::Writable, slot, generation: !slot }
+    }
+
+    #[test]
+    fn tokens_survive_the_kernel() {
+        for op in [Op::Cancel, Op::Accept, Op::Receive, Op::Writable, Op::Doorbell, Op::Linger] {
+            for (slot, generation) in [(0, 0), (1, u32::MAX), (Token::MAX_SLOT - 1, 1 << 31)] {
+                let token = Token { op, slot, generation };
+                assert_eq!(Token::decode(token.encode()), token);
+            }
+        }
+    }
+
+    #[test]
+    fn more_than_the_queues_hold_is_neither_lost_nor_doubled() {
+        const COUNT: u32 = 3 * COMPLETIONS;
+        let ready = eventfd(1, EventfdFlags::CLOEXEC).unwrap();
+        let mut ring = Ring::new().unwrap();
+        for slot in 0..COUNT {
+            ring.poll(ready.as_raw_fd(), libc::POLLIN, token(slot));
+        }
+        assert!(ring.has_backlog());
+        let mut seen = vec![false; COUNT as usize];
+        let mut left = COUNT;
+        while left > 0 {
+            ring.submit(Wait::For(Duration::from_secs(30))).unwrap();
+            let taken = ring.harvest(1000, |completion| {
+                assert_eq!(completion.token, token(completion.token.slot));
+                assert_eq!(completion.result, i32::from(libc::POLLIN));
+                assert!(!std::mem::replace(&mut seen[completion.token.slot as usize], true), "twice");
+                left -= 1;
+            });
+            assert!(taken > 0, "nothing came within the time of the wait");
+        }
+    }
+
+    #[test]
+    fn a_closed_socket_is_closed_only_after_the_kernel_knows_what_named_it() {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut ring = Ring::new().unwrap();
+        let number = ours.as_raw_fd();
+        ring.receive(number, Token { op: Op::Receive, slot: 0, generation: 0 });
+        ring.close(ours.into(), true);
+        let twin = theirs.try_clone().unwrap();
+        assert_ne!(twin.as_raw_fd(), number, "the number was free while a submission named it");
+        ring.submit(Wait::No).unwrap();
+        let reused = theirs.try_clone().unwrap();
+        assert!(ring.closing.is_empty());
+        drop((twin, reused));
+    }
 }
