@@ -28,6 +28,8 @@ const WHOLE_BUFFER: usize = 4 << 10;
 const FIRST_SHARE: usize = 8;
 /// The one buffer group of a ring.
 const GROUP: u16 = 0;
+/// Sets of ring flags that are tried, best first.
+const FLAG_SETS: usize = 3;
 /// Since this kernel completions of one buffer come in the order in which it was filled; before, a deferred
 /// completion could be overtaken, and bytes would be taken for another connection's.
 const ORDERED_SHARING: (u32, u32) = (6, 16);
@@ -152,8 +154,12 @@ pub struct Ring {
 impl Ring {
     /// A ring for the calling thread, with as many of the wished flags as the kernel knows.
     pub fn new() -> io::Result<Ring> {
-        let ring = build()?;
-        let sharing = kernel_release().is_some_and(|release| release >= ORDERED_SHARING);
+        Ring::with(0, kernel_release().is_some_and(|release| release >= ORDERED_SHARING))
+    }
+
+    /// Leaves the first `skip` sets of flags out; `sharing`: lets one buffer serve many receives if the kernel can.
+    fn with(skip: usize, sharing: bool) -> io::Result<Ring> {
+        let ring = build(skip)?;
         let buffers = Buffers::register(&ring, sharing)?;
         Ok(Ring { ring, buffers, backlog: VecDeque::new(), closing: Vec::new() })
     }
@@ -325,9 +331,9 @@ fn survivable(outcome: io::Result<usize>) -> io::Result<bool> {
     }
 }
 
-/// The ring with the best flags the kernel takes.
-fn build() -> io::Result<IoUring> {
-    let attempts: [fn(&mut io_uring::Builder); 3] = [
+/// The ring with the best flags the kernel takes, without the first `skip` sets.
+fn build(skip: usize) -> io::Result<IoUring> {
+    let attempts: [fn(&mut io_uring::Builder); FLAG_SETS] = [
         // 6.1: completions are worked out when we ask for them, never in between.
         |builder| {
             builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
@@ -339,7 +345,7 @@ fn build() -> io::Result<IoUring> {
         |_| {},
     ];
     let mut refused = None;
-    for flags in attempts {
+    for flags in attempts.into_iter().skip(skip) {
         let mut builder = IoUring::builder();
         builder.setup_cqsize(COMPLETIONS).setup_submit_all();
         flags(&mut builder);
@@ -497,59 +503,4 @@ fn allocate(layout: Layout) -> NonNull<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rustix::event::{EventfdFlags, eventfd};
-
-    fn token(slot: u32) -> Token {
-        Token { op: Op::Writable, slot, generation: !slot }
-    }
-
-    #[test]
-    fn tokens_survive_the_kernel() {
-        for op in [Op::Cancel, Op::Accept, Op::Receive, Op::Writable, Op::Doorbell, Op::Linger] {
-            for (slot, generation) in [(0, 0), (1, u32::MAX), (Token::MAX_SLOT - 1, 1 << 31)] {
-                let token = Token { op, slot, generation };
-                assert_eq!(Token::decode(token.encode()), token);
-            }
-        }
-    }
-
-    #[test]
-    fn more_than_the_queues_hold_is_neither_lost_nor_doubled() {
-        const COUNT: u32 = 3 * COMPLETIONS;
-        let ready = eventfd(1, EventfdFlags::CLOEXEC).unwrap();
-        let mut ring = Ring::new().unwrap();
-        for slot in 0..COUNT {
-            ring.poll(ready.as_raw_fd(), libc::POLLIN, token(slot));
-        }
-        assert!(ring.has_backlog());
-        let mut seen = vec![false; COUNT as usize];
-        let mut left = COUNT;
-        while left > 0 {
-            ring.submit(Wait::For(Duration::from_secs(30))).unwrap();
-            let taken = ring.harvest(1000, |completion| {
-                assert_eq!(completion.token, token(completion.token.slot));
-                assert_eq!(completion.result, i32::from(libc::POLLIN));
-                assert!(!std::mem::replace(&mut seen[completion.token.slot as usize], true), "twice");
-                left -= 1;
-            });
-            assert!(taken > 0, "nothing came within the time of the wait");
-        }
-    }
-
-    #[test]
-    fn a_closed_socket_is_closed_only_after_the_kernel_knows_what_named_it() {
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        let mut ring = Ring::new().unwrap();
-        let number = ours.as_raw_fd();
-        ring.receive(number, Token { op: Op::Receive, slot: 0, generation: 0 });
-        ring.close(ours.into(), true);
-        let twin = theirs.try_clone().unwrap();
-        assert_ne!(twin.as_raw_fd(), number, "the number was free while a submission named it");
-        ring.submit(Wait::No).unwrap();
-        let reused = theirs.try_clone().unwrap();
-        assert!(ring.closing.is_empty());
-        drop((twin, reused));
-    }
-}
+mod tests;

@@ -102,10 +102,13 @@ impl<C> Clone for CommandSender<C> {
     }
 }
 
-/// A mesh of `shards`: for each its port, and the way to it for ordinary threads.
-pub fn mesh<E: Send, C>(shards: usize) -> io::Result<Vec<(Port<E, C>, CommandSender<C>)>> {
+/// What one shard of a mesh has: its port, and the way to it for ordinary threads.
+pub type End<E, C> = (Port<E, C>, CommandSender<C>);
+
+/// A mesh of `shards`, one end for each.
+pub fn mesh<E: Send, C>(shards: usize) -> io::Result<Vec<End<E, C>>> {
     let doorbells = (0..shards).map(|_| Doorbell::new()).collect::<io::Result<Vec<_>>>()?;
-    let mut ends: Vec<(Port<E, C>, CommandSender<C>)> = Vec::with_capacity(shards);
+    let mut ends: Vec<End<E, C>> = Vec::with_capacity(shards);
     for shard in 0..shards {
         let (sender, commands) = crossbeam_channel::bounded(MAX_COMMANDS);
         let port = Port {
