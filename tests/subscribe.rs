@@ -28,7 +28,8 @@ fn suback_has_the_id_of_its_subscribe_and_a_code_for_each_filter_in_their_order(
         let mut client = Client::new(broker, version);
         for (id, granted) in [(1, vec![2]), (65_535, vec![0, 2, 1, 1, 0]), (77, vec![1, 0, 2])] {
             let names: Vec<String> = (0..granted.len()).map(|n| format!("{topic}/{n}")).collect();
-            let filters: Vec<(&str, u8)> = names.iter().map(String::as_str).zip(granted.iter().copied()).collect();
+            let filters: Vec<(&str, u8)> =
+                names.iter().map(String::as_str).zip(granted.iter().copied()).collect();
             client.send(&subscribe(version, id, &filters));
             assert_eq!(client.expect_suback(id), granted);
         }
