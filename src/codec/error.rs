@@ -165,3 +165,74 @@ impl DecodeError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{PacketType, cases};
+
+    #[test]
+    fn every_error_is_told_by_a_code_that_its_answer_lists() {
+        for case in cases::all() {
+            let Some(reason) = case.reason() else { continue };
+            let answer = if case.bytes[0] >> 4 == PacketType::Connect as u8 {
+                PacketType::ConnAck
+            } else {
+                PacketType::Disconnect
+            };
+            assert!(reason.listed_for(answer), "{}: {reason:?}", case.name);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_parsed_is_malformed_and_what_must_not_be_is_a_protocol_error() {
+        let malformed = [
+            DecodeError::PacketTypeReserved { first: 0 },
+            DecodeError::HeaderFlags { first: 0x80 },
+            DecodeError::RemainingLength,
+            DecodeError::Truncated,
+            DecodeError::TrailingBytes,
+            DecodeError::VariableByteInteger,
+            DecodeError::InvalidUtf8,
+            DecodeError::NulInString,
+            DecodeError::ConnectReservedFlag,
+            DecodeError::WillFlags,
+            DecodeError::WillQoS,
+            DecodeError::PasswordWithoutUserName,
+            DecodeError::PublishQoS,
+            DecodeError::DupAtQoS0,
+            DecodeError::UnknownProperty { id: 0 },
+            DecodeError::PropertyNotAllowed { id: 1 },
+            DecodeError::ConnAckFlags,
+            DecodeError::SubscribeReserved,
+        ];
+        let protocol = [
+            DecodeError::AuthenticationDataWithoutMethod,
+            DecodeError::AuthenticationMethodMissing,
+            DecodeError::PacketIdentifierZero,
+            DecodeError::TopicEmpty,
+            DecodeError::ResponseTopic,
+            DecodeError::DuplicateProperty { id: 1 },
+            DecodeError::PropertyValue { id: 1 },
+            DecodeError::ReasonCodeNotListed { code: 3 },
+            DecodeError::NoFilters,
+            DecodeError::SubscribeQoS,
+            DecodeError::RetainHandling,
+        ];
+        assert!(malformed.iter().all(|error| error.reason() == ReasonCode::MalformedPacket));
+        assert!(protocol.iter().all(|error| error.reason() == ReasonCode::ProtocolError));
+        assert_eq!(DecodeError::TopicAliasZero.reason(), ReasonCode::TopicAliasInvalid);
+        assert_eq!(DecodeError::TopicWildcard.reason(), ReasonCode::TopicNameInvalid);
+        let too_large = DecodeError::PacketTooLarge { size: 2, limit: 1 };
+        assert_eq!(too_large.reason(), ReasonCode::PacketTooLarge);
+        assert_eq!(too_large.to_string(), "packet of 2 bytes, at most 1 are taken");
+    }
+
+    #[test]
+    fn an_unknown_version_is_told_with_its_level() {
+        let error = DecodeError::UnsupportedVersion { level: 6 };
+        assert_eq!(error.reason().connack_3(), 1);
+        assert_eq!(error.to_string(), "unsupported protocol level 6");
+        assert_eq!(DecodeError::UnsupportedProtocolName.reason(), ReasonCode::UnsupportedProtocolVersion);
+    }
+}

@@ -67,3 +67,56 @@ fn check_first(first: u8) -> Result<(), DecodeError> {
         Err(DecodeError::HeaderFlags { first })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_short() {
+        assert_eq!(cut(&[], MAX_PACKET), Ok(Cut::Short { total: None }));
+    }
+
+    #[test]
+    fn the_first_byte_alone_shows_a_wrong_type_or_flag() {
+        for first in 0..=u8::MAX {
+            let right = match first >> 4 {
+                0 => false,
+                3 => true,
+                6 | 8 | 10 => first & 15 == 2,
+                _ => first & 15 == 0,
+            };
+            assert_eq!(cut(&[first], MAX_PACKET).is_ok(), right, "{first:#04x}");
+        }
+    }
+
+    #[test]
+    fn a_length_that_cannot_end_is_refused_at_its_fourth_byte() {
+        assert_eq!(cut(b"\xc0\xff\xff\xff", MAX_PACKET), Ok(Cut::Short { total: None }));
+        assert_eq!(cut(b"\xc0\xff\xff\xff\xff", MAX_PACKET), Err(DecodeError::RemainingLength));
+    }
+
+    #[test]
+    fn a_packet_over_the_limit_is_refused_before_its_body_comes() {
+        assert_eq!(cut(b"\x30\x7e", 128), Ok(Cut::Short { total: Some(128) }));
+        assert_eq!(cut(b"\x30\x7f", 128), Err(DecodeError::PacketTooLarge { size: 129, limit: 128 }));
+        assert_eq!(
+            cut(b"\x30\xff\xff\xff\x7f", MAX_PACKET),
+            Ok(Cut::Short { total: Some(MAX_PACKET as usize) })
+        );
+        assert_eq!(
+            cut(b"\x30\xff\xff\xff\x7f", MAX_PACKET - 1),
+            Err(DecodeError::PacketTooLarge { size: MAX_PACKET, limit: MAX_PACKET - 1 })
+        );
+    }
+
+    #[test]
+    fn one_packet_is_cut_at_a_time() {
+        let bytes = b"\xc0\x00\x40\x02\x00\x01\xe0";
+        let Ok(Cut::Frame(ping)) = cut(bytes, MAX_PACKET) else { panic!() };
+        assert_eq!(ping, Frame { first: 0xC0, bytes: b"\xc0\x00", body: b"" });
+        let Ok(Cut::Frame(ack)) = cut(&bytes[2..], MAX_PACKET) else { panic!() };
+        assert_eq!(ack, Frame { first: 0x40, bytes: b"\x40\x02\x00\x01", body: b"\x00\x01" });
+        assert_eq!(cut(&bytes[6..], MAX_PACKET), Ok(Cut::Short { total: None }));
+    }
+}

@@ -4,12 +4,16 @@
 //! a `Vec<u8>`. The protocol version is an argument wherever the two differ.
 mod ack;
 mod auth;
+#[doc(hidden)]
+pub mod cases;
 mod connack;
 mod connect;
 mod delivery;
 mod disconnect;
 mod error;
 mod frame;
+#[doc(hidden)]
+pub mod fuzz;
 mod message;
 mod packet;
 pub mod primitives;
@@ -21,6 +25,9 @@ mod suback;
 mod subscribe;
 mod unsubscribe;
 mod version;
+
+#[cfg(test)]
+mod tests;
 
 pub use ack::Ack;
 pub use auth::Auth;

@@ -216,3 +216,86 @@ pub fn write_binary(data: &[u8], out: &mut dyn Sink) {
 pub fn write_string(text: &str, out: &mut dyn Sink) {
     write_binary(text.as_bytes(), out);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn variable_byte_integers_at_their_borders() {
+        // 5.0 table 1-1.
+        let table: [(u32, &[u8]); 8] = [
+            (0, &[0x00]),
+            (127, &[0x7F]),
+            (128, &[0x80, 0x01]),
+            (16_383, &[0xFF, 0x7F]),
+            (16_384, &[0x80, 0x80, 0x01]),
+            (2_097_151, &[0xFF, 0xFF, 0x7F]),
+            (2_097_152, &[0x80, 0x80, 0x80, 0x01]),
+            (268_435_455, &[0xFF, 0xFF, 0xFF, 0x7F]),
+        ];
+        for (value, bytes) in table {
+            let mut out = Vec::new();
+            write_varint(value, &mut out);
+            assert_eq!(out, bytes);
+            assert_eq!(varint_len(value), bytes.len());
+            assert_eq!(read_varint(bytes), Varint::Value(value, bytes.len()));
+            assert_eq!(read_varint(&bytes[..bytes.len() - 1]), Varint::Short);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "too large for a variable byte integer")]
+    fn a_larger_variable_byte_integer_does_not_exist() {
+        write_varint(MAX_VARINT + 1, &mut Vec::new());
+    }
+
+    #[test]
+    #[should_panic(expected = "more than 65,535 bytes")]
+    fn a_longer_field_does_not_exist() {
+        write_binary(&[0; 65_536], &mut Vec::new());
+    }
+
+    #[test]
+    fn the_longest_field_is_read() {
+        let long = "x".repeat(65_535);
+        let mut out = Vec::new();
+        write_string(&long, &mut out);
+        let mut reader = Reader::new(&out);
+        assert_eq!(reader.string(), Ok(&long[..]));
+        assert_eq!(reader.finish(), Ok(()));
+        assert_eq!(Reader::new(&out[..65_536]).string(), Err(DecodeError::Truncated));
+    }
+
+    #[test]
+    fn a_zero_in_a_long_string_is_found() {
+        for at in [0, 1, 63, 64, 200, 299] {
+            let mut text = "y".repeat(300).into_bytes();
+            text[at] = 0;
+            let mut out = Vec::new();
+            write_binary(&text, &mut out);
+            assert_eq!(Reader::new(&out).string(), Err(DecodeError::NulInString));
+            assert_eq!(Reader::new(&out).topic(), Err(DecodeError::NulInString));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_variable_byte_integer_is_read_as_written(value in 0..=MAX_VARINT) {
+            let mut out = Vec::new();
+            write_varint(value, &mut out);
+            prop_assert_eq!(out.len(), varint_len(value));
+            prop_assert_eq!(read_varint(&out), Varint::Value(value, out.len()));
+        }
+
+        #[test]
+        fn what_is_read_as_a_variable_byte_integer_is_its_only_form(bytes in any::<[u8; 5]>()) {
+            if let Varint::Value(value, length) = read_varint(&bytes) {
+                let mut out = Vec::new();
+                write_varint(value, &mut out);
+                prop_assert_eq!(&out[..], &bytes[..length]);
+            }
+        }
+    }
+}

@@ -131,3 +131,71 @@ pub(super) fn read_reason(packet: PacketType, reader: &mut Reader<'_>) -> Result
         .filter(|reason| reason.listed_for(packet))
         .ok_or(DecodeError::ReasonCodeNotListed { code })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rows of the table of 5.0 §2.4 seen from the other side: per packet (its type number), what §3 lists.
+    const LISTED: [(PacketType, &[u8]); 9] = [
+        (
+            PacketType::ConnAck,
+            &[
+                0x00, 0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8A, 0x8C, 0x90, 0x95,
+                0x97, 0x99, 0x9A, 0x9B, 0x9C, 0x9D, 0x9F,
+            ],
+        ),
+        (PacketType::PubAck, &[0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99]),
+        (PacketType::PubRec, &[0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99]),
+        (PacketType::PubRel, &[0x00, 0x92]),
+        (PacketType::PubComp, &[0x00, 0x92]),
+        (PacketType::SubAck, &[0x00, 0x01, 0x02, 0x80, 0x83, 0x87, 0x8F, 0x91, 0x97, 0x9E, 0xA1, 0xA2]),
+        (PacketType::UnsubAck, &[0x00, 0x11, 0x80, 0x83, 0x87, 0x8F, 0x91]),
+        (
+            PacketType::Disconnect,
+            &[
+                0x00, 0x04, 0x80, 0x81, 0x82, 0x83, 0x87, 0x89, 0x8B, 0x8C, 0x8D, 0x8E, 0x8F, 0x90, 0x93,
+                0x94, 0x95, 0x96, 0x97, 0x98, 0x99, 0x9A, 0x9B, 0x9C, 0x9D, 0x9E, 0x9F, 0xA0, 0xA1, 0xA2,
+            ],
+        ),
+        (PacketType::Auth, &[0x00, 0x18, 0x19]),
+    ];
+
+    #[test]
+    fn every_packet_lists_what_the_standard_lists() {
+        for bits in 1..=15 {
+            let packet = PacketType::from_bits(bits).unwrap();
+            let expected =
+                LISTED.iter().find(|(listing, _)| *listing == packet).map_or(&[][..], |(_, codes)| *codes);
+            let codes: Vec<u8> =
+                ReasonCode::ALL.iter().filter(|reason| reason.listed_for(packet)).map(|r| r.code()).collect();
+            assert_eq!(codes, expected, "{packet:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_and_names_go_together() {
+        let known: Vec<u8> = (0..=u8::MAX).filter(|code| ReasonCode::from_code(*code).is_some()).collect();
+        assert_eq!(known, ReasonCode::ALL.iter().map(|reason| reason.code()).collect::<Vec<_>>());
+        for reason in ReasonCode::ALL {
+            assert_eq!(ReasonCode::from_code(reason.code()), Some(*reason));
+            assert_eq!(reason.is_error(), reason.code() >= 0x80);
+            assert!(!reason.text().is_empty());
+        }
+        assert_eq!(ReasonCode::WildcardSubscriptionsNotSupported.code(), 0xA2);
+    }
+
+    #[test]
+    fn return_codes_of_3_1_1() {
+        for code in 0..=5 {
+            assert_eq!(ReasonCode::from_connack_3(code).unwrap().connack_3(), code);
+        }
+        assert_eq!(ReasonCode::from_connack_3(6), None);
+        for reason in ReasonCode::ALL.iter().filter(|reason| reason.is_error()) {
+            assert!((1..=5).contains(&reason.connack_3()));
+        }
+        assert_eq!(ReasonCode::Banned.connack_3(), 5);
+        assert_eq!(ReasonCode::BadAuthenticationMethod.connack_3(), 4);
+        assert_eq!(ReasonCode::QuotaExceeded.connack_3(), 3);
+    }
+}
