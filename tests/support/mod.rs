@@ -12,6 +12,7 @@
 mod broker;
 mod client;
 mod connect;
+mod delivery;
 mod packet;
 mod property;
 pub mod table;
@@ -23,6 +24,7 @@ pub use broker::{
 };
 pub use client::Client;
 pub use connect::{Connect, Will};
+pub use delivery::{END, NO_LOCAL, RETAIN_AS_PUBLISHED, RETAIN_IF_NEW, RETAIN_NEVER, payloads};
 pub use packet::{
     Ack, Kind, Packet, Publish, ack, auth, disconnect, ping, publish, subscribe, subscribe_with, unsubscribe,
 };
