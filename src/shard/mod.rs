@@ -2,3 +2,4 @@
 pub mod core;
 pub mod envelope;
 pub mod output;
+pub mod timer_wheel;

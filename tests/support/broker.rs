@@ -1,6 +1,7 @@
 //! The `ringmq` program: started on a free loopback port, killed by its own pid.
 use super::BOTH;
 use super::wire::Version;
+pub use rustix::process::Signal;
 use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
@@ -83,11 +84,11 @@ impl Broker {
         Broker { address: *address, shards, log: log.clone(), child: None }
     }
 
-    /// Sends SIGTERM.
-    pub fn terminate(&self) {
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
         let pid = self.child.as_ref().expect("a broker of one's own").id();
         let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// Waits until the program has ended.

@@ -27,8 +27,10 @@ impl Client {
     /// A TCP connection on which nothing was said yet.
     #[track_caller]
     pub fn open(broker: &Broker, version: Version) -> Client {
-        let stream = TcpStream::connect_timeout(&broker.address, PATIENCE);
-        let stream = stream.unwrap_or_else(|e| panic!("cannot connect to {broker}: {e}"));
+        let stream = match TcpStream::connect_timeout(&broker.address, PATIENCE) {
+            Ok(stream) => stream,
+            Err(e) => panic!("cannot connect to {broker}: {e}"),
+        };
         stream.set_nodelay(true).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Client {
@@ -132,6 +134,16 @@ impl Client {
         Some(packet)
     }
 
+    /// Whether neither a packet nor a close comes within `time`: a look, for tests that do something meanwhile.
+    pub fn would_wait(&mut self, time: std::time::Duration) -> bool {
+        if !self.received.is_empty() {
+            return false;
+        }
+        self.stream.set_read_timeout(Some(time)).unwrap();
+        let looked = self.stream.peek(&mut [0]);
+        looked.is_err_and(|e| matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+    }
+
     /// First byte, header length and remaining length, once a whole packet is there.
     fn frame(&self) -> Option<(u8, usize, usize)> {
         let mut length = 0;
@@ -154,7 +166,10 @@ impl Client {
     /// The next packet.
     #[track_caller]
     pub fn receive(&mut self) -> Packet {
-        self.try_receive().unwrap_or_else(|| panic!("the connection was closed instead of a packet"))
+        let Some(packet) = self.try_receive() else {
+            panic!("the connection was closed instead of a packet");
+        };
+        packet
     }
 
     /// CONNACK with code 0: Session Present and the properties.
@@ -353,11 +368,57 @@ impl Client {
         while self.try_receive().is_some() {}
     }
 
+    /// The packets until the close; `None` if it does not come.
+    #[track_caller]
+    pub fn until_closed(&mut self) -> Option<Vec<Packet>> {
+        let mut packets = Vec::new();
+        while !self.would_wait(PATIENCE) {
+            match self.try_receive() {
+                Some(packet) => packets.push(packet),
+                None => return Some(packets),
+            }
+        }
+        None
+    }
+
+    /// Everything until the close, not decoded: for answers whose version is open.
+    #[track_caller]
+    pub fn read_to_close(&mut self) -> Vec<u8> {
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut out = std::mem::take(&mut self.received);
+        match self.stream.read_to_end(&mut out) {
+            Err(e) if e.kind() != ErrorKind::ConnectionReset => {
+                panic!("no close: {e}; until then {out:02x?}")
+            }
+            _ => out,
+        }
+    }
+
+    /// A CONNECT that breaks the format: version 3 closes without an answer, version 5 sends CONNACK with one of
+    /// these codes before the close.
+    #[track_caller]
+    pub fn expect_rejected(&mut self, codes: &[u8]) {
+        if self.version.is_5() {
+            match self.receive() {
+                Packet::Connack { code, .. } if codes.contains(&code) => {}
+                other => panic!("expected CONNACK with one of {codes:02x?}, got {other:02x?}"),
+            }
+        }
+        self.expect_closed();
+    }
+
     /// Closes without DISCONNECT (end of file), and waits for the broker's close.
     #[track_caller]
     pub fn close(mut self) {
         self.stream.shutdown(Shutdown::Write).ok();
         self.drain();
+    }
+
+    /// Sends an end of file and reads until the broker closes, without a look at what comes.
+    #[track_caller]
+    pub fn hang_up(mut self) {
+        self.stream.shutdown(Shutdown::Write).ok();
+        self.read_to_close();
     }
 
     /// Closes with a reset, as a crashed machine would.

@@ -15,10 +15,12 @@ mod connect;
 mod delivery;
 mod packet;
 mod property;
+pub mod table;
 mod wire;
 
 pub use broker::{
-    Broker, PATIENCE, each_broker, each_broker_with, each_version, each_version_with, free_port, unique,
+    Broker, PATIENCE, Signal, each_broker, each_broker_with, each_version, each_version_with, free_port,
+    unique,
 };
 pub use client::Client;
 pub use connect::{Connect, Will};
