@@ -145,6 +145,7 @@ impl Core {
         }
         let pending = extras.pending.take().expect("a connection that is being located has a CONNECT");
         self.actions.push_back(Action::Established { conn });
+        self.actions.push_back(Action::Resume { conn });
         self.begin_pending(now, conn.slot, &pending.bytes, pending.assigned, claim);
     }
 
