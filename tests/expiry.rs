@@ -132,7 +132,10 @@ fn an_expired_retained_message_is_gone() {
         let topic = unique("gone");
         let mut publisher = Client::new(broker, Version::V5);
         publisher.publish_with(&expiring(&format!("{topic}/second"), "", 1).retain());
-        publisher.publish_with(&Publish { payload: b"x".into(), ..expiring(&format!("{topic}/x"), "", 1).retain() });
+        publisher.publish_with(&Publish {
+            payload: b"x".into(),
+            ..expiring(&format!("{topic}/x"), "", 1).retain()
+        });
         publisher.publish_with(&expiring(&format!("{topic}/hour"), "an hour", 3600).retain());
         let clock = Clock::start(broker);
         clock.wait(broker, 2);

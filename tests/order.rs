@@ -32,7 +32,9 @@ fn publish_many(client: &mut Client, publisher: usize, topics: &[String], count:
         let mut unfinished = batch.iter().filter(|n| *n % 3 > 0).count();
         while unfinished > 0 {
             match client.receive() {
-                Packet::Ack(ack) if ack.kind == Kind::Pubrec && ack.code < 0x80 => client.ack(Kind::Pubrel, ack.id),
+                Packet::Ack(ack) if ack.kind == Kind::Pubrec && ack.code < 0x80 => {
+                    client.ack(Kind::Pubrel, ack.id)
+                }
                 Packet::Ack(ack) if ack.kind != Kind::Pubrel && ack.code < 0x80 => unfinished -= 1,
                 other => panic!("expected an acknowledgement, got {other:?}"),
             }
@@ -60,7 +62,8 @@ fn each_publishers_messages_arrive_in_order_and_complete_at_every_subscriber() {
         const MESSAGES: usize = 1500;
         let topic = unique("order");
         let topics: Vec<String> = (0..3).map(|n| format!("{topic}/{n}")).collect();
-        let filters = [vec![format!("{topic}/#")], topics.clone(), vec![format!("{topic}/+"), topics[1].clone()]];
+        let filters =
+            [vec![format!("{topic}/#")], topics.clone(), vec![format!("{topic}/+"), topics[1].clone()]];
         let mut subscribers: Vec<Client> = filters
             .iter()
             .map(|filters| {

@@ -61,7 +61,10 @@ fn each_property_is_passed_on_alone_and_at_its_extremes() {
         ];
         for (id, value) in cases {
             let properties = Properties(vec![(id, value)]);
-            publisher.publish_with(&Publish { properties: properties.clone(), ..Publish::new(&topic, "x").qos(1) });
+            publisher.publish_with(&Publish {
+                properties: properties.clone(),
+                ..Publish::new(&topic, "x").qos(1)
+            });
             let got = subscriber.expect_message(&topic, "x");
             assert!(got.properties == properties, "property 0x{id:02x} changed");
         }
@@ -73,8 +76,11 @@ fn user_properties_keep_their_order_and_their_repetitions() {
     each_broker(|broker| {
         let topic = unique("user");
         let (mut subscriber, mut publisher) = pair(broker, &topic);
-        let mut pairs: Vec<(String, String)> = (0..500).map(|n| (format!("n{}", n % 7), format!("{n}"))).collect();
-        pairs.extend([("z", "same"), ("a", "same"), ("z", "same"), ("z", "same"), ("", ""), ("Ω", "ω")].map(owned));
+        let mut pairs: Vec<(String, String)> =
+            (0..500).map(|n| (format!("n{}", n % 7), format!("{n}"))).collect();
+        pairs.extend(
+            [("z", "same"), ("a", "same"), ("z", "same"), ("z", "same"), ("", ""), ("Ω", "ω")].map(owned),
+        );
         let mut message = Publish::new(&topic, "x").qos(1);
         for (name, value) in &pairs {
             message = message.property(prop::USER, (name.as_str(), value.as_str()));
@@ -102,7 +108,8 @@ fn a_request_finds_its_response() {
         requester.publish_with(&request);
         let request = responder.expect_message(&question, "2+2");
         let (to, data) = (&request.properties, prop::CORRELATION_DATA);
-        let response = Publish::new(to.text(prop::RESPONSE_TOPIC).unwrap(), "4").property(data, to.bytes(data).unwrap());
+        let response =
+            Publish::new(to.text(prop::RESPONSE_TOPIC).unwrap(), "4").property(data, to.bytes(data).unwrap());
         responder.publish_with(&response);
         assert_eq!(requester.expect_message(&answer, "4").properties.bytes(data), Some(&b"nr 1"[..]));
     });
@@ -144,7 +151,9 @@ fn a_qos_0_payload_that_breaks_its_format_is_not_delivered() {
         publisher.send(&ping());
         match publisher.try_receive() {
             Some(Packet::Pingresp) => publisher.publish(&topic, 0, END),
-            Some(Packet::Disconnect { code: 0x99, .. }) => Client::new(broker, Version::V5).publish(&topic, 0, END),
+            Some(Packet::Disconnect { code: 0x99, .. }) => {
+                Client::new(broker, Version::V5).publish(&topic, 0, END)
+            }
             other => panic!("expected PINGRESP or DISCONNECT 0x99, got {other:?}"),
         }
         assert_eq!(subscriber.messages_until_end(), []);
@@ -157,10 +166,12 @@ fn odd_but_valid_utf_8_fulfils_payload_format_1_and_anything_format_0() {
         let topic = unique("valid");
         let (mut subscriber, mut publisher) = pair(broker, &topic);
         for payload in ["", "\0", "\u{feff}", "\u{10ffff}", "\u{d7ff}\u{e000}", "a\u{301}", "\u{fffe}"] {
-            publisher.publish_with(&Publish::new(&topic, payload).qos(1).property(prop::PAYLOAD_FORMAT, 1_u8));
+            publisher
+                .publish_with(&Publish::new(&topic, payload).qos(1).property(prop::PAYLOAD_FORMAT, 1_u8));
             subscriber.expect_message(&topic, payload);
         }
-        publisher.publish_with(&Publish::new(&topic, [0xff, 0xfe]).qos(1).property(prop::PAYLOAD_FORMAT, 0_u8));
+        publisher
+            .publish_with(&Publish::new(&topic, [0xff, 0xfe]).qos(1).property(prop::PAYLOAD_FORMAT, 0_u8));
         assert_eq!(subscriber.expect_publish().payload, [0xff, 0xfe]);
     });
 }
@@ -247,7 +258,8 @@ fn acknowledgements_keep_within_the_clients_maximum_packet_size() {
         let (_, _, limits) = Client::connect_with(broker, &Connect::new(Version::V5, &unique("any")));
         let connack = packet(0x20, &[vec![0, 0], limits.encode()].concat()).len().max(20);
         let maximum = connack as u32;
-        let connect = Connect::new(Version::V5, &unique("narrow")).property(prop::MAXIMUM_PACKET_SIZE, maximum);
+        let connect =
+            Connect::new(Version::V5, &unique("narrow")).property(prop::MAXIMUM_PACKET_SIZE, maximum);
         let mut client = Client::connect(broker, &connect);
         for properties in provoke_answers(&mut client) {
             // Fixed header, packet id, code and, in SUBACK and UNSUBACK, two codes.

@@ -24,7 +24,12 @@ impl Markers {
     /// Subscribes to `filters` and to the markers. Returns the codes for `filters` and, in the order of their
     /// topics, the messages that came before the last marker, of which there are at least `count`.
     #[track_caller]
-    fn subscribe(&self, client: &mut Client, filters: &[(&str, u8)], count: usize) -> (Vec<u8>, Vec<Publish>) {
+    fn subscribe(
+        &self,
+        client: &mut Client,
+        filters: &[(&str, u8)],
+        count: usize,
+    ) -> (Vec<u8>, Vec<Publish>) {
         let all = format!("{}/#", self.0);
         let mut filters = filters.to_vec();
         filters.push((&all, 0));
@@ -61,7 +66,13 @@ impl Markers {
 
     /// The retained messages that a new client is sent for `filters`; at least `count`.
     #[track_caller]
-    fn retained(&self, broker: &Broker, version: Version, filters: &[(&str, u8)], count: usize) -> Vec<Publish> {
+    fn retained(
+        &self,
+        broker: &Broker,
+        version: Version,
+        filters: &[(&str, u8)],
+        count: usize,
+    ) -> Vec<Publish> {
         self.subscribe(&mut Client::new(broker, version), filters, count).1
     }
 }
@@ -78,7 +89,8 @@ fn a_new_subscription_is_sent_every_matching_retained_message_with_retain_set() 
         let topic = unique("stored");
         let mut publisher = Client::new(broker, version);
         for (n, qos) in (0..12).zip([0, 1, 2].into_iter().cycle()) {
-            publisher.publish_with(&Publish::new(&format!("{topic}/{n:02}/x"), format!("{n}")).qos(qos).retain());
+            publisher
+                .publish_with(&Publish::new(&format!("{topic}/{n:02}/x"), format!("{n}")).qos(qos).retain());
         }
         let got = markers.retained(broker, version, &[(&format!("{topic}/+/x"), 2)], 12);
         assert_eq!(payloads(&got), (0..12).map(|n| n.to_string()).collect::<Vec<_>>());
@@ -448,5 +460,16 @@ fn with_retain_nothing_says_that_it_is_not_available() {
     each_broker(|broker| {
         let (_, _, limits) = Client::connect_with(broker, &Connect::new(Version::V5, &unique("client")));
         assert_ne!(limits.number(prop::RETAIN_AVAILABLE), Some(0));
+    });
+}
+
+#[test]
+fn one_retained_topic_above_the_limit_gets_0x97() {
+    // The limit is the whole broker's; the owner of a topic may know of it later than the publisher's shard.
+    each_broker_with(&["--max-retained", "0"], |broker| {
+        let mut publisher = Client::new(broker, Version::V5);
+        publisher.send_publish(&Publish::new(&unique("retained"), "kept?").qos(1).id(1).retain());
+        publisher.expect_ack_code(Kind::Puback, 1, 0x97);
+        publisher.publish(&unique("plain"), 1, "not retained");
     });
 }

@@ -1,152 +1,8 @@
-//! Bounds: packet sizes both ways, queues of absent and of slow subscribers, and what gives way at them.
+//! The queues of absent and of slow subscribers: their bounds, what gives way, and that nobody else notices.
 mod support;
 
 use std::thread;
 use support::*;
-
-/// A version 5 CONNECT with a Maximum Packet Size.
-fn narrow(maximum: usize) -> Connect {
-    Connect::new(Version::V5, &unique("narrow")).property(prop::MAXIMUM_PACKET_SIZE, maximum as u32)
-}
-
-#[test]
-fn what_is_too_large_for_a_client_is_dropped_for_it_and_the_rest_goes_on() {
-    each_broker(|broker| {
-        let topic = unique("too-large");
-        let mut narrow = Client::connect(broker, &narrow(500));
-        let mut wide = Client::new(broker, Version::V5);
-        for client in [&mut narrow, &mut wide] {
-            client.subscribe(&topic, 2);
-        }
-        let mut publisher = Client::new(broker, Version::V5);
-        for qos in 0..=2 {
-            for size in [100, 1000, 100, 100_000] {
-                publisher.publish(&topic, qos, vec![b'x'; size]);
-            }
-        }
-        publisher.publish(&topic, 2, END);
-        let sizes = |client: &mut Client| -> Vec<usize> {
-            client.messages_until_end().iter().map(|message| message.payload.len()).collect()
-        };
-        assert_eq!(sizes(&mut narrow), [100; 6]);
-        assert_eq!(sizes(&mut wide), [[100, 1000, 100, 100_000]; 3].concat());
-    });
-}
-
-#[test]
-fn a_packet_of_exactly_the_clients_maximum_is_sent_and_one_byte_more_is_not() {
-    each_broker(|broker| {
-        let topic = unique("exact");
-        let message = Publish::new(&topic, vec![b'x'; 300]).qos(1).id(1).property(prop::USER, ("some", "more"));
-        // Nothing is added on the way, so the packet that comes has the size of the one that was sent.
-        let size = publish(Version::V5, &message).len();
-        let mut exact = Client::connect(broker, &narrow(size));
-        let mut short = Client::connect(broker, &narrow(size - 1));
-        for client in [&mut exact, &mut short] {
-            client.subscribe(&topic, 1);
-        }
-        let mut publisher = Client::new(broker, Version::V5);
-        publisher.publish_with(&message);
-        publisher.publish(&topic, 1, END);
-        assert_eq!(exact.messages_until_end().len(), 1);
-        assert_eq!(short.messages_until_end().len(), 0);
-    });
-}
-
-#[test]
-fn what_was_too_large_counts_as_delivered() {
-    each_broker(|broker| {
-        let topic = unique("counts");
-        let connect = Connect::new(Version::V5, &unique("narrow")).persistent();
-        let narrow = connect.clone().property(prop::MAXIMUM_PACKET_SIZE, 500_u32).property(prop::RECEIVE_MAXIMUM, 1_u16);
-        let mut subscriber = Client::connect(broker, &narrow);
-        subscriber.subscribe(&topic, 2);
-        let mut publisher = Client::new(broker, Version::V5);
-        // They take no room in the window of one.
-        for qos in [1, 2, 1] {
-            publisher.publish(&topic, qos, vec![b'x'; 1000]);
-        }
-        publisher.publish(&topic, 1, "small");
-        subscriber.expect_message(&topic, "small");
-        subscriber.disconnect();
-        // A wider connection later does not get them either.
-        let mut subscriber = Client::connect(broker, &connect);
-        publisher.publish(&topic, 1, END);
-        assert_eq!(subscriber.messages_until_end(), []);
-    });
-}
-
-#[test]
-fn queued_and_retained_messages_are_measured_as_well() {
-    each_broker(|broker| {
-        let topic = unique("queued");
-        let connect = Connect::new(Version::V5, &unique("narrow")).persistent();
-        let narrow = connect.clone().property(prop::MAXIMUM_PACKET_SIZE, 500_u32);
-        let mut subscriber = Client::connect(broker, &connect);
-        subscriber.subscribe(&topic, 1);
-        subscriber.disconnect();
-        let mut publisher = Client::new(broker, Version::V5);
-        publisher.publish_with(&Publish::new(&topic, vec![b'x'; 1000]).qos(1).retain());
-        publisher.publish(&topic, 1, "small");
-        let mut subscriber = Client::connect(broker, &narrow);
-        subscriber.expect_message(&topic, "small");
-        subscriber.subscribe(&topic, 1);
-        publisher.publish(&topic, 1, END);
-        assert_eq!(subscriber.messages_until_end(), []);
-    });
-}
-
-#[test]
-fn what_is_in_flight_and_too_large_for_the_next_connection_is_not_sent() {
-    each_broker(|broker| {
-        let topic = unique("in-flight");
-        let connect = Connect::new(Version::V5, &unique("narrow")).persistent();
-        let narrow = connect.clone().property(prop::MAXIMUM_PACKET_SIZE, 500_u32);
-        let mut subscriber = Client::connect(broker, &connect);
-        subscriber.subscribe(&topic, 1);
-        let mut publisher = Client::new(broker, Version::V5);
-        publisher.publish(&topic, 1, vec![b'x'; 1000]);
-        publisher.publish(&topic, 1, "small");
-        subscriber.expect_publish();
-        subscriber.expect_publish();
-        subscriber.reset();
-        let mut subscriber = Client::connect(broker, &narrow);
-        assert!(subscriber.expect_message(&topic, "small").dup);
-        publisher.publish(&topic, 1, END);
-        assert_eq!(subscriber.messages_until_end(), []);
-    });
-}
-
-#[test]
-fn a_packet_above_the_servers_maximum_is_answered_with_0x95() {
-    each_version_with(&["--max-packet", "10K"], |broker, version| {
-        let (_, _, limits) = Client::connect_with(broker, &Connect::new(Version::V5, &unique("asks")));
-        assert_eq!(limits.number(prop::MAXIMUM_PACKET_SIZE), Some(10 * 1024));
-        let topic = unique("oversized");
-        let mut client = Client::new(broker, version);
-        client.subscribe(&topic, 1);
-        let frame = publish(version, &Publish::new(&topic, "").qos(1).id(1)).len() + 1;
-        let largest = vec![b'x'; 10 * 1024 - frame];
-        client.send_publish(&Publish::new(&topic, &largest).qos(1).id(1));
-        let mut answers = [client.receive(), client.receive()];
-        answers.sort_by_key(|packet| matches!(packet, Packet::Publish(_)));
-        assert!(matches!(&answers[0], Packet::Ack(ack) if ack.kind == Kind::Puback), "{:?}", answers[0]);
-        let oversized = publish(version, &Publish::new(&topic, [largest, b"y".to_vec()].concat()).qos(1).id(2));
-        assert_eq!(oversized.len(), 10 * 1024 + 1);
-        // The header alone gives it away, so nothing is left unread when the broker closes.
-        client.send(&oversized[..5]);
-        client.expect_disconnect(0x95);
-    });
-}
-
-#[test]
-fn the_largest_packet_of_all_is_refused_by_its_header() {
-    each_version(|broker, version| {
-        let mut client = Client::new(broker, version);
-        client.send(&[0x30, 0xff, 0xff, 0xff, 0x7f]);
-        client.expect_disconnect(0x95);
-    });
-}
 
 /// An absent subscriber with a queue of ten, and what it gets of 30 messages that were published meanwhile.
 fn of_thirty(broker: &Broker, version: Version) -> Vec<String> {
@@ -180,16 +36,22 @@ fn a_full_queue_drops_the_oldest_message_unless_told_otherwise() {
 
 #[test]
 fn queue_policy_drop_oldest_keeps_the_newest_messages() {
-    each_version_with(&["--max-queued-messages", "10", "--queue-policy", "drop-oldest"], |broker, version| {
-        assert_eq!(of_thirty(broker, version), numbers(20..30));
-    });
+    each_version_with(
+        &["--max-queued-messages", "10", "--queue-policy", "drop-oldest"],
+        |broker, version| {
+            assert_eq!(of_thirty(broker, version), numbers(20..30));
+        },
+    );
 }
 
 #[test]
 fn queue_policy_drop_newest_keeps_the_oldest_messages() {
-    each_version_with(&["--max-queued-messages", "10", "--queue-policy", "drop-newest"], |broker, version| {
-        assert_eq!(of_thirty(broker, version), numbers(0..10));
-    });
+    each_version_with(
+        &["--max-queued-messages", "10", "--queue-policy", "drop-newest"],
+        |broker, version| {
+            assert_eq!(of_thirty(broker, version), numbers(0..10));
+        },
+    );
 }
 
 #[test]
@@ -385,32 +247,5 @@ fn a_subscriber_that_never_acknowledges_stops_nobody() {
                 diligent.expect_message(&topic, format!("{n}"));
             }
         });
-    });
-}
-
-#[test]
-fn one_subscription_above_the_limit_gets_0x97() {
-    each_version_with(&["--max-subscriptions", "3"], |broker, version| {
-        let topic = unique("subscriptions");
-        let names: Vec<String> = (0..5).map(|n| format!("{topic}/{n}")).collect();
-        let filters: Vec<(&str, u8)> = names.iter().map(|name| (name.as_str(), 1)).collect();
-        let failure = if version.is_5() { 0x97 } else { 0x80 };
-        let mut client = Client::new(broker, version);
-        assert_eq!(client.subscribe_codes(&filters), [1, 1, 1, failure, failure]);
-        // Replacing one needs no further room, and leaving one makes some.
-        assert_eq!(client.subscribe_codes(&filters[..1]), [1]);
-        client.unsubscribe(&names[1]);
-        assert_eq!(client.subscribe_codes(&filters[3..]), [1, failure]);
-    });
-}
-
-#[test]
-fn one_retained_topic_above_the_limit_gets_0x97() {
-    // The limit is the whole broker's; the owner of a topic may know of it later than the publisher's shard.
-    each_broker_with(&["--max-retained", "0"], |broker| {
-        let mut publisher = Client::new(broker, Version::V5);
-        publisher.send_publish(&Publish::new(&unique("retained"), "kept?").qos(1).id(1).retain());
-        publisher.expect_ack_code(Kind::Puback, 1, 0x97);
-        publisher.publish(&unique("plain"), 1, "not retained");
     });
 }
