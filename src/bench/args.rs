@@ -11,7 +11,7 @@ use std::path::PathBuf;
 pub struct BenchArgs {
     /// What is measured.
     #[command(subcommand)]
-    pub scenario: Scenario,
+    pub scenario: Box<Scenario>,
 }
 
 /// What is measured.
@@ -155,7 +155,7 @@ pub struct TrafficArgs {
     #[arg(long, default_value_t = 1)]
     pub groups: usize,
     /// Messages of one publisher under way at the same time, delivered and acknowledged
-    /// [default: 500, fan-in, fan-out and shared: 100, QoS 2: 20; at most 2 MiB of payload].
+    /// [default: 1000, fan-in, fan-out and shared: 500, QoS 1: 200, QoS 2: 20; at most 2 MiB of payload].
     #[arg(long)]
     pub window: Option<usize>,
     /// Messages per second over all publishers, open loop [default: none; latency: 5000].

@@ -20,6 +20,8 @@ const MAX_LATENCY: u64 = 600_000_000_000;
 const OPENING_AT_ONCE: usize = 64;
 /// Longest wait when nothing is due.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
+/// How often a thread that is ready looks whether all others are, too.
+const START_WAIT: Duration = Duration::from_millis(1);
 /// How often a publisher looks whether subscribers on other threads have made room.
 const ROOM_WAIT: Duration = Duration::from_micros(100);
 
@@ -280,6 +282,7 @@ impl<'a> Worker<'a> {
 
     fn wait_time(&self, phase: Phase) -> Duration {
         match self.plan.pace {
+            _ if phase == Phase::Opening => START_WAIT,
             _ if phase != Phase::Running => IDLE_WAIT,
             Pace::Window(_) if self.plan.threads > 1 && !self.publishers.is_empty() => ROOM_WAIT,
             Pace::Window(_) => IDLE_WAIT,
