@@ -51,6 +51,8 @@ pub struct Limits {
     pub max_qos: u8,
     /// Whether retained messages are taken; when not, CONNACK says Retain Available 0.
     pub retain_available: bool,
+    /// Response Information for clients that ask for it (3.2.2.3.15), usually a topic prefix; none by default.
+    pub response_information: Option<String>,
     /// Milliseconds between two publications of `$SYS`; 0 turns it off.
     pub sys_interval_ms: u64,
     /// Milliseconds that a shutdown may take for sending what is still to be sent.
@@ -93,6 +95,7 @@ impl Default for Limits {
             overflow_mark: 4096,
             max_qos: 2,
             retain_available: true,
+            response_information: None,
             sys_interval_ms: 10_000,
             shutdown_ms: 3_000,
         }

@@ -1,4 +1,10 @@
 //! What shards say to each other.
+use crate::metrics::Counters;
+use crate::router::InterestChange;
+use crate::session::message::{Message, SessionKey};
+use crate::session::outgoing::GroupKey;
+use crate::shard::core::ConnId;
+use bytes::Bytes;
 
 /// A connected socket on its way to another shard: the number of a file descriptor that nobody else owns.
 /// Only the shell (`net::handoff`) gives it meaning.
@@ -7,4 +13,144 @@ pub struct Socket(pub i32);
 
 /// One message from one shard to another; order is kept per pair of shards.
 #[derive(Debug)]
-pub enum Envelope {}
+pub enum Envelope {
+    /// Consecutive QoS 0 PUBLISH packets of one publisher and topic, as they came.
+    Run {
+        /// The packets.
+        bytes: Bytes,
+        /// Whether they are in the form of version 5.
+        v5: bool,
+        /// Who published them.
+        publisher: SessionKey,
+    },
+    /// A message for the receiving shard's subscribers.
+    Publish(Box<RoutedMessage>),
+    /// A message for one member of a group.
+    Shared(Box<SharedMessage>),
+    /// What the sender is interested in.
+    Announce(Box<Announcement>),
+    /// The answer: announcements up to `number` are recorded. `retained` is the last retained publish of the
+    /// sender that the asking shard was not sent for what it announced.
+    Announced {
+        /// Number of the announcement.
+        number: u64,
+        /// Number of a retained publish.
+        retained: u64,
+    },
+    /// A retained publish, to the shard that owns its topic.
+    Retain(Box<RoutedMessage>),
+    /// The owner has applied the sender's retained publishes up to this number.
+    Retained(u64),
+    /// Asks an owner for retained messages.
+    Scan(Box<ScanRequest>),
+    /// The next part of them.
+    Scanned(Box<ScanPart>),
+    /// Asks the registrar of a client id for its home.
+    Locate {
+        /// Fingerprint of the client id.
+        client: u128,
+        /// The connection that waits for the answer.
+        connection: ConnId,
+    },
+    /// The registrar's answer.
+    Home {
+        /// The connection that waits.
+        connection: ConnId,
+        /// The shard its session lives on.
+        home: u8,
+        /// Orders the claims on one client id.
+        claim: u64,
+    },
+    /// A session ended; the registrar forgets it unless there was a later claim.
+    Ended {
+        /// Fingerprint of the client id.
+        client: u128,
+        /// The last claim the home has seen.
+        claim: u64,
+    },
+    /// A connection moves to its session's home.
+    Handoff(Box<Handoff>),
+    /// A shard's counters, for `$SYS`.
+    Counters(Box<Counters>),
+}
+
+const _: () = assert!(size_of::<Envelope>() <= 64, "an envelope is copied into a ring");
+
+/// A message with its place among the retained publishes of the sending shard.
+#[derive(Debug)]
+pub struct RoutedMessage {
+    /// The message.
+    pub message: Message,
+    /// Number among the sender's retained publishes, 0 if it is none.
+    pub retained: u64,
+}
+
+/// A message on its way to a member of a group.
+#[derive(Debug)]
+pub struct SharedMessage {
+    /// The group.
+    pub group: GroupKey,
+    /// The message; QoS, RETAIN and ids of the delivery are the member's to decide.
+    pub message: Message,
+    /// Times it was sent on because the receiving shard had no connected member.
+    pub hops: u8,
+    /// It goes into the group's queue, which the receiving shard owns.
+    pub for_queue: bool,
+}
+
+/// What a shard is interested in.
+#[derive(Debug)]
+pub struct Announcement {
+    /// Number of this announcement; one is answered after the other.
+    pub number: u64,
+    /// What changed.
+    pub changes: Vec<InterestChange>,
+}
+
+/// Asks an owner for retained messages.
+#[derive(Debug)]
+pub struct ScanRequest {
+    /// The asking shard's number of this scan.
+    pub scan: u64,
+    /// Which topics.
+    pub filter: Box<str>,
+    /// Begin behind this topic.
+    pub after: Option<Box<str>>,
+    /// Messages at most.
+    pub limit: usize,
+}
+
+/// Some of the retained messages asked for.
+#[derive(Debug)]
+pub struct ScanPart {
+    /// The asking shard's number of this scan.
+    pub scan: u64,
+    /// Messages in the order of their topics.
+    pub messages: Vec<RetainedMessage>,
+    /// Where to go on; `None` when this was all.
+    pub after: Option<Box<str>>,
+}
+
+/// A retained message and the publish it came from.
+#[derive(Clone, Debug)]
+pub struct RetainedMessage {
+    /// The message.
+    pub message: Message,
+    /// The shard of its publisher.
+    pub origin: u8,
+    /// Number among that shard's retained publishes.
+    pub number: u64,
+}
+
+/// A connection on its way to its session's home.
+#[derive(Debug)]
+pub struct Handoff {
+    /// The socket.
+    pub socket: Socket,
+    /// CONNECT and whatever came behind it.
+    pub bytes: Bytes,
+    /// The client id the broker chose, if the client sent none.
+    pub assigned: Option<Box<str>>,
+    /// The registrar's number of this claim.
+    pub claim: u64,
+}

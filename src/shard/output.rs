@@ -94,16 +94,85 @@ impl Output {
             self.sent = 0;
         }
     }
-    /// Takes the empty write buffer away, so that another connection can use it.
-    pub fn release(&mut self) -> Vec<u8> {
-        assert!(self.is_empty(), "a buffer in use cannot be released");
-        self.segments = VecDeque::new();
-        std::mem::take(&mut self.tail)
-    }
+}
+
+/// Buffers a shard keeps for connections that will have something to send.
+pub const POOLED_BUFFERS: usize = 256;
+/// A buffer that grew beyond this many bytes is freed instead of being kept.
+pub const POOLED_BUFFER_BYTES: usize = 256 * 1024;
+
+/// Write buffers between uses: a connection holds one only while it has something to send.
+#[derive(Default, Debug)]
+pub struct BufferPool {
+    free: Vec<Vec<u8>>,
+}
+
+impl BufferPool {
     /// Gives an output without a buffer one to write into.
-    pub fn lend(&mut self, buffer: Vec<u8>) {
-        if self.tail.capacity() == 0 {
-            self.tail = buffer;
+    pub fn lend(&mut self, output: &mut Output) {
+        if output.tail.capacity() == 0 {
+            output.tail = self.free.pop().unwrap_or_default();
         }
+    }
+    /// Takes the buffer of an empty output back.
+    pub fn take_back(&mut self, output: &mut Output) {
+        assert!(output.is_empty(), "a buffer in use stays with its connection");
+        output.segments = VecDeque::new();
+        let buffer = std::mem::take(&mut output.tail);
+        if buffer.capacity() > 0
+            && buffer.capacity() <= POOLED_BUFFER_BYTES
+            && self.free.len() < POOLED_BUFFERS
+        {
+            self.free.push(buffer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(output: &mut Output, step: usize) -> Vec<u8> {
+        let mut all = Vec::new();
+        while !output.is_empty() {
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let filled = output.slices(&mut slices);
+            let bytes: Vec<u8> =
+                slices[..filled].iter().flat_map(|slice| slice.iter().copied()).take(step).collect();
+            all.extend_from_slice(&bytes);
+            output.advance(bytes.len());
+        }
+        all
+    }
+
+    #[test]
+    fn bytes_leave_in_the_order_they_were_written_whatever_the_socket_takes() {
+        for step in 1..20 {
+            let mut output = Output::default();
+            output.tail().extend_from_slice(b"ab");
+            output.push_shared(Bytes::from_static(b"CDE"));
+            output.push_shared(Bytes::from_static(b"FG"));
+            output.tail().extend_from_slice(b"hij");
+            assert_eq!(output.len(), 10);
+            assert_eq!(sent(&mut output, step), b"abCDEFGhij");
+        }
+    }
+
+    #[test]
+    fn a_shared_payload_behind_partly_sent_bytes_keeps_the_count_right() {
+        let mut output = Output::default();
+        output.tail().extend_from_slice(b"abcd");
+        output.advance(3);
+        output.push_shared(Bytes::from_static(b"EF"));
+        assert_eq!(output.len(), 3);
+        assert_eq!(sent(&mut output, 1), b"dEF");
+    }
+
+    #[test]
+    fn more_segments_than_one_write_takes_leave_in_order() {
+        let mut output = Output::default();
+        let expected: Vec<u8> = (0..200).collect();
+        expected.iter().for_each(|byte| output.push_shared(Bytes::from(vec![*byte])));
+        assert_eq!(sent(&mut output, usize::MAX), expected);
     }
 }

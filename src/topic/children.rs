@@ -13,6 +13,8 @@ type Label = SmallVec<[u8; 16]>;
 
 /// Nodes by the text of their level. Most nodes of a real tree have none or one.
 #[derive(Default)]
+// The map is boxed because it would triple the size of every node.
+#[allow(clippy::box_collection)]
 pub(super) enum Children {
     #[default]
     None,

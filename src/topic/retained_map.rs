@@ -8,6 +8,10 @@ const BEHIND_SLASH: char = '0';
 /// The character behind `$`, where topics that begin with `$` end.
 const BEHIND_DOLLAR: &str = "%";
 
+/// Neighbours that are looked at before a search jumps, because most targets are near and a jump costs as much as
+/// about ten steps.
+const WALK: u32 = 4;
+
 /// A map from topic names to values that is searched by filter, bit by bit if need be.
 ///
 /// The order is that of the names' bytes. Everything below `a/b/` is therefore one run of neighbours, and a search
@@ -80,6 +84,14 @@ impl<V> RetainedMap<V> {
     /// Costs one step for every topic visited and one for every run of topics that is jumped over; a run is what
     /// stands below a level for which the filter has another name.
     pub fn scan(&self, filter: &str, after: Option<&str>, visit: &mut dyn FnMut(&str, &V) -> bool) {
+        if !has_wildcard(filter) {
+            if after.is_none_or(|after| after < filter)
+                && let Some(value) = self.topics.get(filter)
+            {
+                visit(filter, value);
+            }
+            return;
+        }
         let start = literal_prefix(filter);
         let from = match after {
             Some(after) if after >= start => Bound::Excluded(after),
@@ -87,7 +99,18 @@ impl<V> RetainedMap<V> {
         };
         let mut neighbours = self.topics.range::<str, _>((from, Bound::Unbounded));
         let mut target = String::new();
+        // Steps left to reach `target` on foot.
+        let mut walk = 0;
         while let Some((topic, value)) = neighbours.next() {
+            if walk > 0 && **topic < *target {
+                walk -= 1;
+                if walk == 0 {
+                    neighbours =
+                        self.topics.range::<str, _>((Bound::Included(target.as_str()), Bound::Unbounded));
+                }
+                continue;
+            }
+            walk = 0;
             match step(filter, topic, &mut target) {
                 Step::Match => {
                     if !visit(topic, value) {
@@ -96,9 +119,8 @@ impl<V> RetainedMap<V> {
                 }
                 Step::Next => {}
                 Step::Seek => {
-                    debug_assert!(target.as_str() > &**topic, "a jump goes forward");
-                    let from = Bound::Included(target.as_str());
-                    neighbours = self.topics.range::<str, _>((from, Bound::Unbounded));
+                    debug_assert!(**topic < *target, "a jump goes forward");
+                    walk = WALK;
                 }
                 Step::End => return,
             }
@@ -106,11 +128,8 @@ impl<V> RetainedMap<V> {
     }
 }
 
-/// The first string that a filter can match: its levels up to the first wildcard.
+/// The first string that a filter with wildcards can match: its levels up to the first of them.
 fn literal_prefix(filter: &str) -> &str {
-    if !has_wildcard(filter) {
-        return filter;
-    }
     let wildcard = filter.find(['+', '#']).unwrap_or(filter.len());
     let prefix = &filter[..wildcard];
     // "a/#" matches "a" too.
@@ -166,4 +185,71 @@ fn seek(target: &mut String, parts: &[&str]) -> Step {
     target.clear();
     target.extend(parts.iter().copied());
     Step::Seek
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What excludes a whole run of topics must jump over all of it, and no further.
+    #[test]
+    fn a_search_jumps_over_what_its_filter_excludes() {
+        for (filter, topic, expected) in [
+            ("#", "$SYS/x", Ok("%")),
+            ("+/x", "$SYS/x", Ok("%")),
+            ("$SYS/#", "$SYS/x", Err(Step::Match)),
+            ("a/#", "a", Err(Step::Match)),
+            ("a/#", "a-x", Ok("a/")),
+            ("a/#", "b", Err(Step::End)),
+            ("a/b/#", "a/c", Err(Step::End)),
+            ("+/b", "a", Err(Step::Next)),
+            ("+/b", "a/a/x", Ok("a/b")),
+            ("+/b", "a/b", Err(Step::Match)),
+            ("+/b", "a/b-x", Ok("a0")),
+            ("+/b", "a/b/x", Ok("a0")),
+            ("+/b", "a/c", Ok("a0")),
+            ("+/b/#", "a/b-x", Ok("a/b/")),
+            ("a/+", "a/b/c", Ok("a/b0")),
+            ("a/+/c/+/e", "a/x/c/y/d", Ok("a/x/c/y/e")),
+            ("a/+/c/+/e", "a/x/c/y/f", Ok("a/x/c/y0")),
+            ("a/+/c/+/e", "a/x/d/y/e", Ok("a/x0")),
+            ("a/+/c/+/e", "b/x/c/y/e", Err(Step::End)),
+            ("+/+", "/", Err(Step::Match)),
+            ("+/+", "//", Ok("/0")),
+        ] {
+            let mut target = String::new();
+            let found = match step(filter, topic, &mut target) {
+                Step::Seek => Ok(target.as_str()),
+                other => Err(other),
+            };
+            assert_eq!(found, expected, "{filter} at {topic}");
+        }
+    }
+
+    #[test]
+    fn values_are_set_replaced_and_taken_out() {
+        let mut map = RetainedMap::new();
+        assert_eq!((map.insert("a", 1), map.insert("a", 2), map.insert("a/b", 3)), (None, Some(1), None));
+        *map.get_mut("a").unwrap() += 10;
+        assert_eq!((map.get("a"), map.get("b"), map.len()), (Some(&12), None, 2));
+        assert_eq!((map.remove("a"), map.remove("a"), map.is_empty()), (Some(12), None, false));
+    }
+
+    #[test]
+    fn a_literal_filter_is_one_look() {
+        let mut map = RetainedMap::new();
+        map.insert("$SYS/x", 1);
+        let visits = |filter: &str, after: Option<&str>| {
+            let mut visits = 0;
+            map.scan(filter, after, &mut |_, _| {
+                visits += 1;
+                true
+            });
+            visits
+        };
+        assert_eq!(visits("$SYS/x", None), 1);
+        assert_eq!(visits("$SYS/x", Some("$SYS/a")), 1);
+        assert_eq!(visits("$SYS/x", Some("$SYS/x")), 0);
+        assert_eq!(visits("$SYS", None), 0);
+    }
 }

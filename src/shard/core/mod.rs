@@ -1,12 +1,47 @@
 //! The deterministic core of one shard: bytes and a time go in, bytes and a next deadline come out.
 //!
-//! All MQTT rules live below this type; the shell (`shard::runtime`) only carries bytes.
+//! All MQTT rules live below this type; the shell (`shard::runtime`) only carries bytes. Each file beside this one
+//! is a chapter of the same `impl Core`: `input` cuts packets, `connect` and `registrar` bring a client to its
+//! session, `publish` and `deliver` move messages, `acknowledge` finishes them, `subscribe`, `retained` and `shared`
+//! are what their names say, `close` ends connections and sessions.
+mod acknowledge;
+mod authenticate;
+mod close;
+mod connect;
+mod connection;
+mod deadlines;
+mod deliver;
+mod input;
+mod mesh;
+mod publish;
+mod registrar;
+mod retained;
+mod shared;
+mod shutdown;
+mod subscribe;
+mod sys;
+
 use super::envelope::{Envelope, Socket};
-use super::output::Output;
+use super::output::{BufferPool, Output};
+use super::timer_wheel::TimerWheel;
+use crate::auth::Methods;
 use crate::limits::Limits;
+use crate::metrics::Counters;
+use crate::router::{Keys, Router};
+use crate::session::{Session, Will};
 use crate::time::Time;
+use connection::Connection;
+use deadlines::Timer;
+use hashbrown::HashTable;
+use registrar::Registrar;
+use retained::Retained;
+use shared::GroupQueues;
+use shutdown::Stopping;
+use slab::Slab;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use subscribe::Announcements;
+use sys::Sys;
 
 /// Number of a shard, `0..shards`.
 pub type ShardId = u8;
@@ -21,6 +56,7 @@ pub struct ConnId {
 }
 
 /// What a core needs to know when it is made.
+#[derive(Clone)]
 pub struct CoreConfig {
     /// This shard.
     pub shard: ShardId,
@@ -30,6 +66,8 @@ pub struct CoreConfig {
     pub seed: u64,
     /// The bounds.
     pub limits: Arc<Limits>,
+    /// Methods of enhanced authentication.
+    pub methods: Methods,
 }
 
 /// How a connection ended, as the network saw it.
@@ -45,18 +83,39 @@ pub enum CloseCause {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Action {
     /// Register `socket` under `conn`; arm receive.
-    Adopt { conn: ConnId, socket: Socket },
+    Adopt {
+        /// The connection's new id.
+        conn: ConnId,
+        /// Its socket.
+        socket: Socket,
+    },
     /// Send the output as far as the socket takes it, then close. The id is dead at once.
-    /// The shell keeps the remaining [`Output`] (taken with [`Core::take_output`]) for at most its linger time.
-    Close { conn: ConnId },
-    /// CONNECT was parsed: go over from single-shot to multishot receive.
-    Established { conn: ConnId },
-    /// Stop reading this connection until [`Action::Resume`]. Before CONNECT nothing is in flight, so this is a no-op there.
-    Pause { conn: ConnId },
+    /// The shell takes what is left to send with [`Core::take_output`] and keeps trying for at most its linger time.
+    Close {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// The connection stays on this shard: go over from single-shot to multishot receive.
+    Established {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Stop reading this connection until [`Action::Resume`]. Before [`Action::Established`] receive is single-shot,
+    /// and this means that it is not to be armed again.
+    Pause {
+        /// The connection.
+        conn: ConnId,
+    },
     /// Read again.
-    Resume { conn: ConnId },
+    Resume {
+        /// The connection.
+        conn: ConnId,
+    },
     /// Give the socket up (no operation is in flight) and call [`Core::complete_handoff`] with it.
-    Handoff { conn: ConnId },
+    Handoff {
+        /// The connection.
+        conn: ConnId,
+    },
 }
 
 /// A message from an ordinary thread.
@@ -68,65 +127,215 @@ pub enum Command {
 
 /// One shard's connections, sessions, subscriptions, retained messages and timers.
 pub struct Core {
+    shard: ShardId,
+    shards: u8,
+    keys: Keys,
+    limits: Arc<Limits>,
+    methods: Methods,
+    connections: Slab<Connection>,
+    generations: u32,
+    sessions: Slab<Session>,
+    /// Slots of sessions by client id.
+    directory: HashTable<u32>,
+    sessions_made: u64,
+    registrar: Registrar,
+    router: Router,
+    retained: Retained,
+    group_queues: GroupQueues,
+    announcements: Announcements,
+    /// Envelopes for the other shards, by shard.
+    outboxes: Box<[VecDeque<Envelope>]>,
+    /// Envelopes of this shard to itself.
+    to_self: VecDeque<Envelope>,
+    /// Connections to be ended as soon as nothing is in the middle of using them.
+    doomed: VecDeque<close::Doomed>,
+    /// Wills to be published as soon as nothing else is being published.
+    wills: VecDeque<Box<Will>>,
+    timers: TimerWheel<Timer>,
     actions: VecDeque<Action>,
+    dirty: VecDeque<ConnId>,
+    closing: VecDeque<(ConnId, Output)>,
+    buffers: BufferPool,
+    counters: Counters,
+    sys: Sys,
+    stopping: Stopping,
 }
 
 impl Core {
     /// A core without connections.
-    pub fn new(_config: CoreConfig, _now: Time) -> Core {
-        Core { actions: VecDeque::new() }
+    pub fn new(config: CoreConfig, now: Time) -> Core {
+        let CoreConfig { shard, shards, seed, limits, methods } = config;
+        let keys = Keys::new(seed);
+        let mut core = Core {
+            shard,
+            shards,
+            connections: Slab::new(),
+            generations: 0,
+            sessions: Slab::new(),
+            directory: HashTable::new(),
+            sessions_made: 0,
+            registrar: Registrar::new(shards),
+            router: Router::new(shard, shards, keys.clone(), seed),
+            retained: Retained::new(shards),
+            group_queues: GroupQueues::new(seed),
+            announcements: Announcements::new(shards),
+            outboxes: (0..shards).map(|_| VecDeque::new()).collect(),
+            to_self: VecDeque::new(),
+            doomed: VecDeque::new(),
+            wills: VecDeque::new(),
+            timers: TimerWheel::new(now),
+            actions: VecDeque::new(),
+            dirty: VecDeque::new(),
+            closing: VecDeque::new(),
+            buffers: BufferPool::default(),
+            counters: Counters::default(),
+            sys: Sys::new(shards),
+            stopping: Stopping::No,
+            keys,
+            limits,
+            methods,
+        };
+        core.arm_sys(now);
+        core
     }
 
-    /// A listener accepted `socket`. `None`: the connection limit is reached, the shell closes the socket.
-    pub fn handle_accept(&mut self, _now: Time) -> Option<ConnId> {
-        None
+    /// A listener accepted a socket. `None`: the connection limit is reached or the broker stops; the shell closes it.
+    pub fn handle_accept(&mut self, now: Time) -> Option<ConnId> {
+        let share = self.limits.max_connections.div_ceil(usize::from(self.shards));
+        if self.connections.len() >= share || self.stopping != Stopping::No {
+            return None;
+        }
+        self.counters.connections_opened += 1;
+        Some(self.open(now))
     }
+
     /// Bytes came in on `conn`. Unknown (stale) ids are ignored.
-    pub fn handle_bytes(&mut self, _now: Time, _conn: ConnId, _bytes: &[u8]) {}
+    pub fn handle_bytes(&mut self, now: Time, conn: ConnId, bytes: &[u8]) {
+        if self.is_live(conn) {
+            self.receive(now, conn.slot, bytes);
+            self.settle(now);
+        }
+    }
+
     /// The connection is gone; the shell has forgotten it.
-    pub fn handle_close(&mut self, _now: Time, _conn: ConnId, _cause: CloseCause) {}
-    /// The socket took everything that was waiting after it had refused some (POLLOUT came and all was sent).
-    pub fn handle_drained(&mut self, _now: Time, _conn: ConnId) {}
+    pub fn handle_close(&mut self, now: Time, conn: ConnId, _cause: CloseCause) {
+        if self.is_live(conn) {
+            self.lose_connection(now, conn.slot);
+            self.settle(now);
+        }
+    }
+
+    /// The socket took all of the output.
+    pub fn handle_drained(&mut self, now: Time, conn: ConnId) {
+        if self.is_live(conn) {
+            self.drained(now, conn.slot);
+            self.settle(now);
+        }
+    }
+
     /// An envelope from another shard, in order per sender.
-    pub fn handle_envelope(&mut self, _now: Time, _from: ShardId, _envelope: Envelope) {}
+    pub fn handle_envelope(&mut self, now: Time, from: ShardId, envelope: Envelope) {
+        self.open_envelope(now, from, envelope);
+        self.settle(now);
+    }
+
     /// A command from an ordinary thread.
-    pub fn handle_command(&mut self, _now: Time, _command: Command) {}
+    pub fn handle_command(&mut self, now: Time, command: Command) {
+        match command {
+            Command::Shutdown => self.begin_shutdown(now),
+        }
+        self.settle(now);
+    }
+
     /// Time has passed: run whatever is due.
-    pub fn handle_deadlines(&mut self, _now: Time) {}
+    pub fn handle_deadlines(&mut self, now: Time) {
+        while let Some((_, timer)) = self.timers.pop_expired(now) {
+            self.expire(now, timer);
+            self.settle(now);
+        }
+    }
+
     /// When [`Core::handle_deadlines`] must be called next; `Time::NEVER` if nothing is pending.
     pub fn next_deadline(&self) -> Time {
-        Time::NEVER
+        self.timers.next_deadline()
     }
-    /// The last call of a turn: closes the batches for the other shards.
-    pub fn end_turn(&mut self, _now: Time) {}
+
     /// The next thing the shell must do.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
+
     /// A connection that gained output since it was last returned here; each at most once a turn.
     pub fn poll_dirty(&mut self) -> Option<ConnId> {
+        while let Some(conn) = self.dirty.pop_front() {
+            if let Some(connection) = self.connections.get_mut(conn.slot as usize)
+                && connection.generation == conn.generation
+            {
+                connection.is_dirty = false;
+                return Some(conn);
+            }
+        }
         None
     }
+
     /// The unsent bytes of a live connection.
-    pub fn output(&mut self, _conn: ConnId) -> Option<&mut Output> {
-        None
+    pub fn output(&mut self, conn: ConnId) -> Option<&mut Output> {
+        let connection = self.connections.get_mut(conn.slot as usize)?;
+        (connection.generation == conn.generation).then_some(&mut connection.output)
     }
+
     /// After [`Action::Close`]: the bytes still to be sent.
-    pub fn take_output(&mut self, _conn: ConnId) -> Output {
-        Output::default()
+    pub fn take_output(&mut self, conn: ConnId) -> Output {
+        let at = self.closing.iter().position(|(closing, _)| *closing == conn);
+        at.and_then(|at| self.closing.remove(at)).map(|(_, output)| output).unwrap_or_default()
     }
-    /// After [`Action::Handoff`]: packs the connection, with `socket`, into an envelope for its home shard.
-    pub fn complete_handoff(&mut self, _conn: ConnId, _socket: Socket) {}
+
     /// Envelopes waiting to be pushed to `peer`'s ring, oldest first. The shell pops from the front what the ring takes.
-    pub fn outbox(&mut self, _peer: ShardId) -> &mut VecDeque<Envelope> {
-        unimplemented!()
+    pub fn outbox(&mut self, peer: ShardId) -> &mut VecDeque<Envelope> {
+        &mut self.outboxes[usize::from(peer)]
     }
+
     /// False while an outbox is over its mark: the shell leaves received bytes unread, but goes on with everything else.
     pub fn wants_input(&self) -> bool {
-        true
+        self.outboxes.iter().all(|outbox| outbox.len() < self.limits.overflow_mark)
     }
+
     /// True once a shutdown is finished.
     pub fn is_stopped(&self) -> bool {
-        false
+        self.stopping == Stopping::Done
+    }
+
+    /// The socket took `count` bytes of some connection's output.
+    pub fn count_sent(&mut self, count: usize) {
+        self.counters.bytes_sent += count as u64;
+    }
+
+    /// This shard's counters.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn is_live(&self, conn: ConnId) -> bool {
+        self.connections.get(conn.slot as usize).is_some_and(|c| c.generation == conn.generation)
+    }
+
+    fn id(&self, slot: u32) -> ConnId {
+        ConnId { slot, generation: self.connections[slot as usize].generation }
+    }
+
+    /// Does what was put off because something else was in the middle of its work. Ends, because each round
+    /// consumes what it handles and only a session's end or a will can add to it.
+    fn settle(&mut self, now: Time) {
+        loop {
+            if let Some(envelope) = self.to_self.pop_front() {
+                self.open_envelope(now, self.shard, envelope);
+            } else if let Some(doomed) = self.doomed.pop_front() {
+                self.end_doomed(now, doomed);
+            } else if let Some(will) = self.wills.pop_front() {
+                self.publish_will(now, *will);
+            } else {
+                return;
+            }
+        }
     }
 }

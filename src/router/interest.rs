@@ -1,0 +1,79 @@
+//! What the other shards are interested in.
+//!
+//! A literal filter costs a fingerprint here, not its text: the shard that has the subscriber compares the text.
+use super::keys::FingerprintMap;
+use super::{Keys, ShardSet, is_literal};
+use crate::topic::FilterMap;
+
+/// Something that one shard tells all others about itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum InterestChange {
+    /// It has a first subscriber to this filter.
+    Add(Box<str>),
+    /// It has no subscriber to this filter any more.
+    Remove(Box<str>),
+    /// It has this many members of a shared-subscription group.
+    Group {
+        /// Share name.
+        share: Box<str>,
+        /// Filter.
+        filter: Box<str>,
+        /// Members that are connected.
+        connected: u32,
+        /// All members.
+        members: u32,
+    },
+}
+
+/// Filters and the shards that have subscribers to them.
+pub struct Interest {
+    keys: Keys,
+    literal: FingerprintMap<ShardSet>,
+    wildcard: FilterMap<ShardSet>,
+}
+
+impl Interest {
+    /// No shard is interested in anything.
+    pub fn new(keys: Keys, seed: u64) -> Interest {
+        Interest { keys, literal: FingerprintMap::default(), wildcard: FilterMap::new(seed) }
+    }
+
+    /// `shard` has a subscriber to `filter`.
+    pub fn add(&mut self, shard: u8, filter: &str) {
+        if is_literal(filter) {
+            self.literal.entry(self.keys.fingerprint(filter)).or_default().insert(shard);
+        } else {
+            self.wildcard.entry_or(filter, ShardSet::default).insert(shard);
+        }
+    }
+
+    /// `shard` has no subscriber to `filter` any more.
+    pub fn remove(&mut self, shard: u8, filter: &str) {
+        if is_literal(filter) {
+            let fingerprint = self.keys.fingerprint(filter);
+            if let Some(shards) = self.literal.get_mut(&fingerprint) {
+                shards.remove(shard);
+                if shards.is_empty() {
+                    self.literal.remove(&fingerprint);
+                }
+            }
+        } else if let Some(shards) = self.wildcard.get_mut(filter) {
+            shards.remove(shard);
+            if shards.is_empty() {
+                self.wildcard.remove(filter);
+            }
+        }
+    }
+
+    /// The shards that have a subscriber to `topic`.
+    pub fn shards(&self, topic: &str) -> ShardSet {
+        let mut shards = ShardSet::EMPTY;
+        if !self.literal.is_empty()
+            && let Some(interested) = self.literal.get(&self.keys.fingerprint(topic))
+        {
+            shards.extend(*interested);
+        }
+        self.wildcard.for_each_match(topic, |interested| shards.extend(*interested));
+        shards
+    }
+}

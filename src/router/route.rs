@@ -1,0 +1,209 @@
+//! Everyone who is interested in one topic, and the memory of the topics asked for lately.
+use super::{ShardSet, Subscriber, is_literal};
+use crate::codec::QoS;
+use hashbrown::HashMap;
+use std::cell::Cell;
+use std::rc::Rc;
+
+/// Topics remembered at most; one more and all are forgotten, which costs each its next search only.
+pub const CACHED_ROUTES: usize = 65_536;
+
+/// Whose messages a subscriber gets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum When {
+    /// Everybody's.
+    Always,
+    /// Everybody's but its own (No Local).
+    NotOwn,
+    /// Only its own: some of its overlapping filters are No Local, and this is what the others make of it.
+    OwnOnly,
+}
+
+/// A session that gets a topic, all its matching filters merged: one delivery with the highest granted QoS
+/// ([MQTT-3.3.4-2]) and all Subscription Identifiers ([MQTT-3.3.4-4]).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RouteSubscriber {
+    /// Slot of the session on this shard.
+    pub session: u32,
+    ids_at: u32,
+    ids_len: u16,
+    /// Highest granted QoS.
+    pub qos: QoS,
+    /// Keep RETAIN as published.
+    pub retain_as_published: bool,
+    /// Whose messages it gets.
+    pub when: When,
+}
+
+/// Everyone who is interested in one topic.
+#[derive(Debug)]
+pub struct Route {
+    /// The topic name.
+    pub topic: Box<str>,
+    /// Sessions on this shard, each once (twice with different [`When`]).
+    pub direct: Box<[RouteSubscriber]>,
+    ids: Box<[u32]>,
+    /// Slots of shared-subscription groups.
+    pub groups: Box<[u32]>,
+    /// Other shards with subscribers.
+    pub shards: ShardSet,
+    generation: Cell<u64>,
+    stale: Cell<bool>,
+}
+
+impl Route {
+    /// Merges the matching subscriptions of each session. `overlapping`: more than one filter matched.
+    pub fn new(
+        topic: &str,
+        mut subscribers: Vec<Subscriber>,
+        overlapping: bool,
+        groups: Vec<u32>,
+        shards: ShardSet,
+    ) -> Route {
+        if overlapping {
+            subscribers.sort_by_key(|subscriber| subscriber.session);
+        }
+        let mut direct = Vec::with_capacity(subscribers.len());
+        let mut ids = Vec::new();
+        for same in subscribers.chunk_by(|a, b| a.session == b.session) {
+            let own = same.iter().filter(|subscriber| !subscriber.no_local).count();
+            let when = if own == same.len() { When::Always } else { When::NotOwn };
+            direct.push(merge(same.iter(), when, &mut ids));
+            if own > 0 && own < same.len() {
+                let allowed = same.iter().filter(|subscriber| !subscriber.no_local);
+                direct.push(merge(allowed, When::OwnOnly, &mut ids));
+            }
+        }
+        Route {
+            topic: topic.into(),
+            direct: direct.into(),
+            ids: ids.into(),
+            groups: groups.into(),
+            shards,
+            generation: Cell::new(0),
+            stale: Cell::new(false),
+        }
+    }
+
+    /// Subscription Identifiers that go with a delivery.
+    pub fn ids(&self, subscriber: &RouteSubscriber) -> &[u32] {
+        let at = subscriber.ids_at as usize;
+        &self.ids[at..at + usize::from(subscriber.ids_len)]
+    }
+
+    /// Nobody is interested.
+    pub fn is_empty(&self) -> bool {
+        self.direct.is_empty() && self.groups.is_empty() && self.shards.is_empty()
+    }
+}
+
+fn merge<'a>(same: impl Iterator<Item = &'a Subscriber>, when: When, ids: &mut Vec<u32>) -> RouteSubscriber {
+    let ids_at = ids.len();
+    let mut merged = RouteSubscriber {
+        session: 0,
+        ids_at: ids_at as u32,
+        ids_len: 0,
+        qos: QoS::AtMostOnce,
+        retain_as_published: false,
+        when,
+    };
+    for subscriber in same {
+        merged.session = subscriber.session;
+        merged.qos = merged.qos.max(subscriber.qos);
+        merged.retain_as_published |= subscriber.retain_as_published;
+        if subscriber.id != 0 && !ids[ids_at..].contains(&subscriber.id) {
+            ids.push(subscriber.id);
+        }
+    }
+    merged.ids_len = (ids.len() - ids_at).min(usize::from(u16::MAX)) as u16;
+    merged
+}
+
+/// Routes of the topics asked for lately. A route is forgotten one by one when a literal filter changes, and all at
+/// once when a wildcard filter does.
+pub struct RouteCache {
+    routes: HashMap<Box<str>, Rc<Route>, ahash::RandomState>,
+    generation: u64,
+}
+
+impl RouteCache {
+    /// Nothing remembered.
+    pub fn new(seed: u64) -> RouteCache {
+        let hasher = ahash::RandomState::with_seeds(seed, 4, 5, 6);
+        RouteCache { routes: HashMap::with_hasher(hasher), generation: 0 }
+    }
+
+    /// The route of `topic`, if it is remembered and holds.
+    pub fn get(&self, topic: &str) -> Option<Rc<Route>> {
+        self.routes.get(topic).filter(|route| self.is_fresh(route)).cloned()
+    }
+
+    /// Remembers a route.
+    pub fn insert(&mut self, route: Route) -> Rc<Route> {
+        if self.routes.len() >= CACHED_ROUTES {
+            self.routes.clear();
+            self.generation += 1;
+        }
+        route.generation.set(self.generation);
+        let route = Rc::new(route);
+        self.routes.insert(route.topic.clone(), route.clone());
+        route
+    }
+
+    /// Whether a route, remembered here or by a connection, still holds.
+    pub fn is_fresh(&self, route: &Route) -> bool {
+        route.generation.get() == self.generation && !route.stale.get()
+    }
+
+    /// The subscribers of `filter` changed.
+    pub fn invalidate(&mut self, filter: &str) {
+        if !is_literal(filter) {
+            self.generation += 1;
+        } else if let Some(route) = self.routes.remove(filter) {
+            route.stale.set(true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subscriber(session: u32, id: u32, qos: QoS, no_local: bool) -> Subscriber {
+        Subscriber { session, id, qos, no_local, retain_as_published: id == 2 }
+    }
+    fn route(subscribers: Vec<Subscriber>) -> Route {
+        Route::new("t", subscribers, true, Vec::new(), ShardSet::EMPTY)
+    }
+
+    #[test]
+    fn overlapping_filters_of_a_session_become_one_delivery() {
+        let route = route(vec![
+            subscriber(2, 1, QoS::AtMostOnce, false),
+            subscriber(1, 0, QoS::AtMostOnce, false),
+            subscriber(2, 2, QoS::ExactlyOnce, false),
+            subscriber(2, 1, QoS::AtLeastOnce, false),
+        ]);
+        assert_eq!(route.direct.len(), 2);
+        let merged = &route.direct[1];
+        assert_eq!((merged.session, merged.qos, merged.retain_as_published), (2, QoS::ExactlyOnce, true));
+        assert_eq!(route.ids(merged), [1, 2]);
+        assert!(route.ids(&route.direct[0]).is_empty());
+    }
+
+    #[test]
+    fn a_session_with_and_without_no_local_gets_its_own_message_by_the_other_filter() {
+        let route =
+            route(vec![subscriber(1, 7, QoS::ExactlyOnce, true), subscriber(1, 8, QoS::AtLeastOnce, false)]);
+        let of = |when| *route.direct.iter().find(|s| s.when == when).expect("both variants");
+        assert_eq!(route.ids(&of(When::NotOwn)), [7, 8]);
+        assert_eq!((of(When::OwnOnly).qos, route.ids(&of(When::OwnOnly))), (QoS::AtLeastOnce, &[8][..]));
+    }
+
+    #[test]
+    fn no_local_alone_excludes_own_messages() {
+        let route = route(vec![subscriber(1, 0, QoS::AtLeastOnce, true)]);
+        assert_eq!(route.direct[0].when, When::NotOwn);
+        assert_eq!(route.direct.len(), 1);
+    }
+}

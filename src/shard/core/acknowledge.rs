@@ -1,0 +1,59 @@
+//! PUBACK, PUBREC, PUBREL and PUBCOMP from a client.
+use super::Core;
+use crate::codec::{Ack, PacketType, ReasonCode};
+use crate::session::outgoing::Acknowledged;
+use crate::time::Time;
+
+impl Core {
+    /// QoS 1 towards the client is finished, whatever the code says ([MQTT-4.4.0-2], [MQTT-4.8.2-6]).
+    pub(super) fn handle_puback(&mut self, now: Time, slot: u32, ack: &Ack<'_>) {
+        let session = &mut self.sessions[self.connections[slot as usize].session as usize];
+        let Some(outgoing) = &mut session.outgoing else { return };
+        if outgoing.handle_puback(ack.packet_id) == Acknowledged::Finished {
+            self.pump_more(now, slot);
+        }
+    }
+
+    /// QoS 2 towards the client, first half. An unknown id is released, so that the client does not wait for it.
+    pub(super) fn handle_pubrec(&mut self, now: Time, slot: u32, ack: &Ack<'_>) {
+        let session = &mut self.sessions[self.connections[slot as usize].session as usize];
+        let refused = ack.reason.is_error();
+        let acknowledged = session
+            .outgoing
+            .as_mut()
+            .map_or(Acknowledged::Unknown, |outgoing| outgoing.handle_pubrec(ack.packet_id, refused));
+        match acknowledged {
+            Acknowledged::Release => {
+                self.write_ack(slot, PacketType::PubRel, ack.packet_id, ReasonCode::Success)
+            }
+            Acknowledged::Finished => self.pump_more(now, slot),
+            Acknowledged::Unknown if refused => {}
+            Acknowledged::Unknown => {
+                self.write_ack(slot, PacketType::PubRel, ack.packet_id, ReasonCode::PacketIdentifierNotFound);
+            }
+        }
+    }
+
+    /// QoS 2 towards the client, second half.
+    pub(super) fn handle_pubcomp(&mut self, now: Time, slot: u32, ack: &Ack<'_>) {
+        let session = &mut self.sessions[self.connections[slot as usize].session as usize];
+        let Some(outgoing) = &mut session.outgoing else { return };
+        if outgoing.handle_pubcomp(ack.packet_id) == Acknowledged::Finished {
+            self.pump_more(now, slot);
+        }
+    }
+
+    /// QoS 2 from the client, second half ([MQTT-4.3.3-11]).
+    pub(super) fn handle_pubrel(&mut self, slot: u32, ack: &Ack<'_>) {
+        let session = &mut self.sessions[self.connections[slot as usize].session as usize];
+        let known = session.incoming.as_mut().is_some_and(|incoming| incoming.release(ack.packet_id));
+        let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        self.write_ack(slot, PacketType::PubComp, ack.packet_id, reason);
+    }
+
+    /// The window has room again.
+    fn pump_more(&mut self, now: Time, slot: u32) {
+        self.pump(now, slot);
+        self.continue_scans(now, slot);
+    }
+}

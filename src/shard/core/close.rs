@@ -1,0 +1,208 @@
+//! How connections and sessions end, and what becomes of their wills.
+use super::connection::{Connection, Phase};
+use super::{Action, ConnId, Core};
+use crate::codec::{ConnAck, Disconnect, PacketType, ReasonCode, Version};
+use crate::session::Will;
+use crate::time::Time;
+
+/// A connection that is to be ended once nothing is in the middle of using it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Doomed {
+    pub conn: ConnId,
+    pub reason: ReasonCode,
+}
+
+impl Core {
+    /// Ends a connection later in this turn.
+    pub(super) fn doom(&mut self, slot: u32, reason: ReasonCode) {
+        let doomed = Doomed { conn: self.id(slot), reason };
+        if !self.doomed.contains(&doomed) {
+            self.doomed.push_back(doomed);
+        }
+    }
+
+    pub(super) fn end_doomed(&mut self, now: Time, doomed: Doomed) {
+        if self.is_live(doomed.conn) {
+            self.disconnect(now, doomed.conn.slot, doomed.reason);
+        }
+    }
+
+    /// The network ended the connection.
+    pub(super) fn lose_connection(&mut self, now: Time, slot: u32) {
+        let connection = self.forget(slot);
+        if connection.phase == Phase::Connected {
+            self.detach(now, connection.session);
+        }
+    }
+
+    /// Ends a connection that has not sent CONNECT, without a word.
+    pub(super) fn drop_connection(&mut self, slot: u32) {
+        assert!(self.connections[slot as usize].phase != Phase::Connected, "a connected client is told");
+        let conn = self.id(slot);
+        let connection = self.forget(slot);
+        self.give_up_pending(&connection);
+        self.close_socket(conn, connection);
+    }
+
+    /// Answers CONNECT with a refusal and closes ([MQTT-3.2.2-7]); before CONNECT it just closes.
+    pub(super) fn refuse(&mut self, slot: u32, reason: ReasonCode) {
+        let connection = &self.connections[slot as usize];
+        if connection.phase == Phase::AwaitConnect {
+            return self.drop_connection(slot);
+        }
+        self.counters.closes[usize::from(reason.code())] += 1;
+        self.write(slot, PacketType::ConnAck, |version, out| {
+            ConnAck::new(false, reason).encode(version, out)
+        });
+        self.drop_connection(slot);
+    }
+
+    /// Ends the connection of a client that broke a rule, or that must go ([MQTT-4.13.1-1]): version 5 is told why.
+    pub(super) fn disconnect(&mut self, now: Time, slot: u32, reason: ReasonCode) {
+        let session = self.say_goodbye(slot, reason);
+        self.detach(now, session);
+    }
+
+    /// Sends DISCONNECT and closes; the session stays attached to nothing until the caller decides about it.
+    pub(super) fn say_goodbye(&mut self, slot: u32, reason: ReasonCode) -> u32 {
+        self.counters.closes[usize::from(reason.code())] += 1;
+        if matches!(reason, ReasonCode::ProtocolError | ReasonCode::ReceiveMaximumExceeded) {
+            self.counters.protocol_errors += 1;
+        }
+        if self.connections[slot as usize].version == Version::V5 {
+            let packet = PacketType::Disconnect;
+            self.write(slot, packet, |version, out| Disconnect::new(reason).encode(version, out));
+        }
+        let conn = self.id(slot);
+        let connection = self.forget(slot);
+        let session = connection.session;
+        self.close_socket(conn, connection);
+        session
+    }
+
+    /// DISCONNECT from the client.
+    pub(super) fn handle_disconnect(&mut self, now: Time, slot: u32, disconnect: &Disconnect<'_>) {
+        let connection = &self.connections[slot as usize];
+        let session = &mut self.sessions[connection.session as usize];
+        if let Some(expiry) = disconnect.session_expiry {
+            if session.expiry_interval == 0 && expiry != 0 {
+                return self.disconnect(now, slot, ReasonCode::ProtocolError);
+            }
+            session.expiry_interval = expiry.min(self.limits.max_session_expiry);
+        }
+        if disconnect.reason == ReasonCode::Success {
+            // [MQTT-3.14.4-3]
+            session.will = None;
+        }
+        self.counters.closes[usize::from(disconnect.reason.code())] += 1;
+        let conn = self.id(slot);
+        let connection = self.forget(slot);
+        self.detach(now, connection.session);
+        self.close_socket(conn, connection);
+    }
+
+    /// Takes a connection out of the tables.
+    fn forget(&mut self, slot: u32) -> Connection {
+        self.disarm_connection(slot);
+        self.counters.connections_closed += 1;
+        self.connections.remove(slot as usize)
+    }
+
+    fn close_socket(&mut self, conn: ConnId, connection: Connection) {
+        self.closing.push_back((conn, connection.output));
+        self.actions.push_back(Action::Close { conn });
+    }
+
+    /// A claim whose CONNECT came to nothing.
+    fn give_up_pending(&mut self, connection: &Connection) {
+        if let Some(pending) = connection.extras.as_ref().and_then(|extras| extras.pending.as_ref())
+            && let Some(client_id) = super::connect::pending_client_id(pending)
+        {
+            match self.find_session(&client_id) {
+                Some(session) => self.sessions[session as usize].claim = pending.claim,
+                None => self.give_up_claim(&client_id, pending.claim),
+            }
+        }
+    }
+
+    /// The session's connection is gone: it ends now or waits for its client ([MQTT-3.1.2-23]).
+    fn detach(&mut self, now: Time, slot: u32) {
+        self.counters.clients_connected -= 1;
+        let session = &mut self.sessions[slot as usize];
+        session.connection = None;
+        if session.expiry_interval == 0 {
+            return self.end_session(now, slot);
+        }
+        session.expires = session.expiry_from(now);
+        if let Some(will) = &session.will {
+            session.will_due = now.plus_secs(will.delay);
+            if will.delay == 0 {
+                self.release_will(slot);
+            }
+        }
+        self.cancel_scans(slot);
+        self.set_member_connected(now, slot, false);
+        self.give_back_queued(now, slot);
+        self.arm_session(slot);
+    }
+
+    /// Another connection takes the session of `slot` ([MQTT-3.1.4-3]). Its will is published unless the new
+    /// connection resumes the session within the will delay ([MQTT-3.1.3-9]).
+    pub(super) fn take_over(&mut self, now: Time, slot: u32, clean_start: bool) {
+        let connection = self.sessions[slot as usize].connection;
+        if let Some(connection) = connection {
+            self.counters.takeovers += 1;
+            self.counters.clients_connected -= 1;
+            self.say_goodbye(connection, ReasonCode::SessionTakenOver);
+            self.cancel_scans(slot);
+            self.set_member_connected(now, slot, false);
+            self.sessions[slot as usize].connection = None;
+        }
+        if clean_start {
+            return;
+        }
+        let session = &mut self.sessions[slot as usize];
+        let is_delayed = session.will.as_ref().is_some_and(|will| will.delay > 0);
+        if is_delayed || connection.is_none() {
+            session.will = None;
+        } else {
+            self.release_will(slot);
+        }
+    }
+
+    /// The end of a session ([MQTT-4.1.0-2]): its will is due at the latest now, its subscriptions end, and its groups
+    /// offer what it had not acknowledged to others.
+    pub(super) fn end_session(&mut self, now: Time, slot: u32) {
+        self.release_will(slot);
+        self.cancel_scans(slot);
+        self.remove_subscriptions(now, slot);
+        let mut session = self.sessions.remove(slot as usize);
+        assert!(session.connection.is_none(), "a session does not end under its connection");
+        let hash = self.keys.hash(&session.client_id);
+        if let Ok(entry) = self.directory.find_entry(hash, |known| *known == slot) {
+            entry.remove();
+        }
+        self.counters.sessions -= 1;
+        self.give_up_claim(&session.client_id, session.claim);
+        if let Some(outgoing) = &mut session.outgoing {
+            let given_back = outgoing.take_shared();
+            self.give_back(now, given_back);
+        }
+    }
+
+    /// Hands a session's will over for publication, if it has one ([MQTT-3.1.2-8], -10).
+    pub(super) fn release_will(&mut self, slot: u32) {
+        let session = &mut self.sessions[slot as usize];
+        session.will_due = Time::NEVER;
+        if let Some(will) = session.will.take() {
+            self.wills.push_back(will);
+        }
+    }
+
+    pub(super) fn publish_will(&mut self, now: Time, will: Will) {
+        let mut message = will.message;
+        message.expires = will.expiry.map_or(Time::NEVER, |seconds| now.plus_secs(seconds));
+        self.counters.wills_published += 1;
+        self.publish(now, &message.publication());
+    }
+}

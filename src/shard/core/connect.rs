@@ -1,0 +1,371 @@
+//! CONNECT: from the first packet to CONNACK.
+//!
+//! The shard that accepted the socket checks CONNECT and asks the id's registrar for the home of its session; the
+//! socket moves there with everything it has sent, and the home decides the rest.
+use super::connection::{Pending, Phase};
+use super::input::Flow;
+use super::{Action, ConnId, Core};
+use crate::codec::{
+    ConnAck, ConnAckProperties, Connect, Cut, DecodeError, Frame, Packet, PacketType, QoS, ReasonCode,
+    Version, cut, decode,
+};
+use crate::session::alias::OutgoingAliases;
+use crate::session::message::{Message, SessionKey};
+use crate::session::{NEVER_EXPIRES, Session, Will};
+use crate::shard::envelope::{Envelope, Handoff, Socket};
+use crate::time::Time;
+use crate::topic::check_name;
+use bytes::Bytes;
+use std::rc::Rc;
+
+/// The part of the topic space that only the broker publishes to.
+pub(super) const BROKER_TOPICS: &str = "$SYS/";
+
+/// The client id of a CONNECT that was put aside.
+pub(super) fn pending_client_id(pending: &Pending) -> Option<Box<str>> {
+    if let Some(assigned) = &pending.assigned {
+        return Some(assigned.clone());
+    }
+    match cut(&pending.bytes, u32::MAX) {
+        Ok(Cut::Frame(frame)) => Connect::decode(frame).ok().map(|connect| connect.client_id.into()),
+        _ => None,
+    }
+}
+
+impl Core {
+    /// The first packet of a connection ([MQTT-3.1.0-1]).
+    pub(super) fn handle_first(
+        &mut self,
+        now: Time,
+        slot: u32,
+        packet: &Packet<'_>,
+        frame: Frame<'_>,
+    ) -> Flow {
+        let Packet::Connect(connect) = packet else {
+            self.counters.protocol_errors += 1;
+            self.drop_connection(slot);
+            return Flow::Stop;
+        };
+        let connection = &mut self.connections[slot as usize];
+        connection.phase = Phase::Locating;
+        connection.learn(connect);
+        if let Err(reason) = self.check_connect(connect) {
+            self.refuse(slot, reason);
+            return Flow::Stop;
+        }
+        let assigned = connect.client_id.is_empty().then(|| self.new_client_id());
+        if self.shards == 1 {
+            let conn = self.id(slot);
+            self.actions.push_back(Action::Established { conn });
+            return self.begin_session(now, slot, connect, frame.bytes, assigned, 0);
+        }
+        let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+        let client = self.keys.fingerprint(client_id);
+        let registrar = self.keys.shard_of(client_id, self.shards);
+        let pending =
+            Pending { bytes: Bytes::copy_from_slice(frame.bytes), assigned, claim: 0, home: self.shard };
+        self.connections[slot as usize].extras().pending = Some(pending);
+        let connection = self.id(slot);
+        self.actions.push_back(Action::Pause { conn: connection });
+        self.send(registrar, Envelope::Locate { client, connection });
+        Flow::Stop
+    }
+
+    /// What can be refused without knowing the session.
+    fn check_connect(&self, connect: &Connect<'_>) -> Result<(), ReasonCode> {
+        let may_assign = match connect.version {
+            Version::V5 => true,
+            // [MQTT-3.1.3-8]
+            Version::V311 => connect.clean_start,
+            Version::V31 => false,
+        };
+        if connect.client_id.is_empty() && !may_assign {
+            return Err(ReasonCode::ClientIdentifierNotValid);
+        }
+        if let Some(method) = connect.properties.authentication_method
+            && !self.methods.iter().any(|known| known.name() == method)
+        {
+            return Err(ReasonCode::BadAuthenticationMethod);
+        }
+        let Some(will) = &connect.will else { return Ok(()) };
+        if will.qos as u8 > self.limits.max_qos {
+            return Err(ReasonCode::QoSNotSupported);
+        }
+        if will.retain && !self.limits.retain_available {
+            return Err(ReasonCode::RetainNotSupported);
+        }
+        if check_name(will.topic, self.limits.max_topic_levels).is_err() {
+            return Err(ReasonCode::TopicNameInvalid);
+        }
+        if will.topic.starts_with(BROKER_TOPICS) {
+            return Err(ReasonCode::NotAuthorized);
+        }
+        if will.properties.payload_format == Some(1) && simdutf8::basic::from_utf8(will.payload).is_err() {
+            return Err(ReasonCode::PayloadFormatInvalid);
+        }
+        Ok(())
+    }
+
+    /// A CONNECT that cannot be decoded: told so where the version allows an answer.
+    pub(super) fn refuse_connect(&mut self, slot: u32, frame: Frame<'_>, error: DecodeError) {
+        self.counters.decode_errors += 1;
+        let version = match error {
+            // [MQTT-3.1.2-2] of 3.1.1; a version 5 client understands its own form only.
+            DecodeError::UnsupportedVersion { .. } => Some(Version::V311),
+            _ => Connect::peek_version(frame).filter(|version| *version == Version::V5),
+        };
+        match version {
+            Some(version) => {
+                let connection = &mut self.connections[slot as usize];
+                connection.version = version;
+                connection.phase = Phase::Locating;
+                self.refuse(slot, error.reason());
+            }
+            // [MQTT-3.1.4-1] of 3.1.1: closed without CONNACK.
+            None => self.drop_connection(slot),
+        }
+    }
+
+    /// A client id nobody has ([MQTT-3.1.3-6]).
+    fn new_client_id(&mut self) -> Box<str> {
+        self.sessions_made += 1;
+        let number = format!("{}-{}", self.shard, self.sessions_made);
+        format!("ringmq-{number}-{:016x}", self.keys.hash(&number)).into()
+    }
+
+    /// The registrar's answer.
+    pub(super) fn handle_home(&mut self, now: Time, conn: ConnId, home: u8, claim: u64) {
+        if !self.is_live(conn) {
+            return;
+        }
+        let extras = self.connections[conn.slot as usize].extras();
+        if home != self.shard {
+            let pending = extras.pending.as_mut().expect("a connection that is being located has a CONNECT");
+            (pending.home, pending.claim) = (home, claim);
+            return self.actions.push_back(Action::Handoff { conn });
+        }
+        let pending = extras.pending.take().expect("a connection that is being located has a CONNECT");
+        self.actions.push_back(Action::Established { conn });
+        self.actions.push_back(Action::Resume { conn });
+        self.begin_pending(now, conn.slot, &pending.bytes, pending.assigned, claim);
+    }
+
+    /// After [`Action::Handoff`]: packs the connection, with `socket`, into an envelope for its home shard.
+    pub fn complete_handoff(&mut self, conn: ConnId, socket: Socket) {
+        assert!(self.is_live(conn), "a connection that is handed off is not closed");
+        self.disarm_connection(conn.slot);
+        let mut connection = self.connections.remove(conn.slot as usize);
+        let pending =
+            connection.extras().pending.take().expect("a connection that is handed off has a CONNECT");
+        let Pending { bytes, assigned, claim, home } = pending;
+        self.send(home, Envelope::Handoff(Box::new(Handoff { socket, bytes, assigned, claim })));
+    }
+
+    /// A connection arrives at its session's home.
+    pub(super) fn handle_handoff(&mut self, now: Time, handoff: Handoff) {
+        let conn = self.open(now);
+        self.actions.push_back(Action::Adopt { conn, socket: handoff.socket });
+        self.actions.push_back(Action::Established { conn });
+        self.connections[conn.slot as usize].phase = Phase::Locating;
+        self.begin_pending(now, conn.slot, &handoff.bytes, handoff.assigned, handoff.claim);
+    }
+
+    /// Goes on with a CONNECT that was put aside, and with what came behind it.
+    fn begin_pending(&mut self, now: Time, slot: u32, bytes: &Bytes, assigned: Option<Box<str>>, claim: u64) {
+        let Ok(Cut::Frame(frame)) = cut(bytes, self.limits.max_packet) else {
+            unreachable!("a CONNECT that was put aside was whole")
+        };
+        let length = frame.bytes.len();
+        let Ok(Packet::Connect(connect)) = decode(frame, Version::V5) else {
+            unreachable!("a CONNECT that was put aside was decoded once")
+        };
+        self.connections[slot as usize].learn(&connect);
+        if self.begin_session(now, slot, &connect, &bytes[..length], assigned, claim) == Flow::Continue {
+            self.receive_slice(now, slot, &bytes[length..]);
+        }
+    }
+
+    /// At home: authenticates where a method is named, else accepts.
+    fn begin_session(
+        &mut self,
+        now: Time,
+        slot: u32,
+        connect: &Connect<'_>,
+        bytes: &[u8],
+        assigned: Option<Box<str>>,
+        claim: u64,
+    ) -> Flow {
+        match connect.properties.authentication_method {
+            Some(method) => {
+                let data = connect.properties.authentication_data;
+                let bytes = Bytes::copy_from_slice(bytes);
+                let pending = Pending { bytes, assigned, claim, home: self.shard };
+                self.begin_authentication(now, slot, method, data, pending)
+            }
+            None => self.accept(now, slot, connect, assigned, claim, None),
+        }
+    }
+
+    /// A CONNECT whose authentication succeeded.
+    pub(super) fn accept_pending(&mut self, now: Time, slot: u32, pending: Pending, data: Vec<u8>) -> Flow {
+        let Ok(Cut::Frame(frame)) = cut(&pending.bytes, self.limits.max_packet) else {
+            unreachable!("a CONNECT that was put aside was whole")
+        };
+        let Ok(Packet::Connect(connect)) = decode(frame, Version::V5) else {
+            unreachable!("a CONNECT that was put aside was decoded once")
+        };
+        self.accept(now, slot, &connect, pending.assigned, pending.claim, Some(data))
+    }
+
+    /// Brings the connection to its session and answers CONNACK 0x00 ([MQTT-3.1.4-5]).
+    fn accept(
+        &mut self,
+        now: Time,
+        slot: u32,
+        connect: &Connect<'_>,
+        assigned: Option<Box<str>>,
+        claim: u64,
+        authentication: Option<Vec<u8>>,
+    ) -> Flow {
+        let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+        let Some((session, session_present)) = self.session_for(now, client_id, connect.clean_start, claim)
+        else {
+            self.give_up_claim(client_id, claim);
+            self.refuse(slot, ReasonCode::QuotaExceeded);
+            return Flow::Stop;
+        };
+        self.attach(now, slot, session, connect);
+        self.write_connack(slot, session, connect, session_present, assigned.as_deref(), authentication);
+        self.counters.connects_accepted += 1;
+        self.counters.clients_connected += 1;
+        if session_present {
+            self.set_member_connected(now, session, true);
+            if let Some(outgoing) = &mut self.sessions[session as usize].outgoing {
+                self.counters.dropped_expired += outgoing.drop_expired(now);
+                outgoing.begin_connection();
+            }
+            self.pump(now, slot);
+        }
+        Flow::Continue
+    }
+
+    /// The session of a client id, as Clean Start wants it ([MQTT-3.1.2-4], -5, -6), and whether it was there before.
+    /// `None` when there is no room for another one.
+    fn session_for(
+        &mut self,
+        now: Time,
+        client_id: &str,
+        clean_start: bool,
+        claim: u64,
+    ) -> Option<(u32, bool)> {
+        let existing = self.find_session(client_id);
+        if let Some(session) = existing {
+            self.take_over(now, session, clean_start);
+            if !clean_start {
+                self.sessions[session as usize].claim = claim;
+                return Some((session, true));
+            }
+            self.end_session(now, session);
+        }
+        let share = self.limits.max_sessions.div_ceil(usize::from(self.shards));
+        if self.sessions.len() >= share {
+            return None;
+        }
+        self.sessions_made += 1;
+        let key = SessionKey::new(self.shard, self.sessions_made);
+        let session = Session::new(key, Rc::from(client_id), claim);
+        let slot = self.sessions.insert(session) as u32;
+        let keys = &self.keys;
+        let sessions = &self.sessions;
+        self.directory
+            .insert_unique(keys.hash(client_id), slot, |slot| keys.hash(&sessions[*slot as usize].client_id));
+        self.counters.sessions += 1;
+        Some((slot, false))
+    }
+
+    pub(super) fn find_session(&self, client_id: &str) -> Option<u32> {
+        let same = |slot: &u32| &*self.sessions[*slot as usize].client_id == client_id;
+        self.directory.find(self.keys.hash(client_id), same).copied()
+    }
+
+    /// Ties the connection and the session together.
+    fn attach(&mut self, now: Time, slot: u32, session_slot: u32, connect: &Connect<'_>) {
+        let properties = &connect.properties;
+        let is_v5 = connect.version == Version::V5;
+        let wanted = match (is_v5, connect.clean_start) {
+            (true, _) => properties.session_expiry,
+            (false, true) => 0,
+            (false, false) => NEVER_EXPIRES,
+        };
+        let session = &mut self.sessions[session_slot as usize];
+        session.connection = Some(slot);
+        session.expires = Time::NEVER;
+        session.will_due = Time::NEVER;
+        session.expiry_interval = wanted.min(self.limits.max_session_expiry);
+        session.will = connect.will.as_ref().map(|will| {
+            let mut forwarded = Vec::new();
+            will.properties.encode_forwarded(&mut forwarded);
+            let (qos, retain) = (will.qos, will.retain);
+            let message =
+                Message::new(will.topic, &forwarded, will.payload, qos, retain, Time::NEVER, session.key);
+            Box::new(Will { message, expiry: will.properties.message_expiry, delay: will.delay })
+        });
+        let keep_alive = self.keep_alive(connect);
+        let aliases = properties.topic_alias_maximum.min(self.limits.topic_alias_maximum_outgoing);
+        let connection = &mut self.connections[slot as usize];
+        connection.session = session_slot;
+        connection.phase = Phase::Connected;
+        connection.patience = u32::from(keep_alive) * 1500;
+        connection.quota = properties.receive_maximum.min(self.limits.max_inflight).max(1);
+        connection.alias_maximum = if is_v5 { self.limits.topic_alias_maximum } else { 0 };
+        if aliases > 0 {
+            connection.extras().outgoing_aliases = Some(OutgoingAliases::new(aliases));
+        }
+        let patience = u64::from(connection.patience);
+        self.disarm_connection(slot);
+        if patience > 0 {
+            let conn = self.id(slot);
+            self.arm_connection(conn, now + patience);
+        }
+    }
+
+    /// The keep alive in force, seconds; version 5 clients are told when it is not theirs ([MQTT-3.2.2-22]).
+    fn keep_alive(&self, connect: &Connect<'_>) -> u16 {
+        let longest = self.limits.max_keep_alive;
+        let too_long = longest > 0 && (connect.keep_alive == 0 || connect.keep_alive > longest);
+        if too_long && connect.version == Version::V5 { longest } else { connect.keep_alive }
+    }
+
+    fn write_connack(
+        &mut self,
+        slot: u32,
+        session: u32,
+        connect: &Connect<'_>,
+        session_present: bool,
+        assigned: Option<&str>,
+        authentication: Option<Vec<u8>>,
+    ) {
+        let limits = self.limits.clone();
+        let keep_alive = self.keep_alive(connect);
+        let expiry = self.sessions[session as usize].expiry_interval;
+        let properties = ConnAckProperties {
+            session_expiry: (expiry != connect.properties.session_expiry).then_some(expiry),
+            receive_maximum: (limits.receive_maximum != u16::MAX).then_some(limits.receive_maximum),
+            maximum_qos: (limits.max_qos < QoS::ExactlyOnce as u8).then_some(limits.max_qos),
+            retain_available: (!limits.retain_available).then_some(false),
+            maximum_packet_size: Some(limits.max_packet),
+            assigned_client_id: assigned,
+            topic_alias_maximum: (limits.topic_alias_maximum > 0).then_some(limits.topic_alias_maximum),
+            server_keep_alive: (keep_alive != connect.keep_alive).then_some(keep_alive),
+            response_information: limits
+                .response_information
+                .as_deref()
+                .filter(|_| connect.properties.request_response_information),
+            authentication_method: connect.properties.authentication_method,
+            authentication_data: authentication.as_deref().filter(|data| !data.is_empty()),
+            ..ConnAckProperties::default()
+        };
+        let connack = ConnAck { session_present, reason: ReasonCode::Success, properties };
+        self.write(slot, PacketType::ConnAck, |version, out| connack.encode(version, out));
+    }
+}

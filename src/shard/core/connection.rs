@@ -1,0 +1,188 @@
+//! One network connection as the core sees it. What is rare lies behind a pointer, so that an idle one stays small.
+use super::super::output::{BufferPool, Output};
+use super::super::timer_wheel::TimerId;
+use super::{ConnId, Core, ShardId};
+use crate::auth::Exchange;
+use crate::codec::{Connect, PacketType, ReasonCode, Version};
+use crate::router::Route;
+use crate::session::alias::{IncomingAliases, OutgoingAliases};
+use crate::time::Time;
+use bytes::{Bytes, BytesMut};
+use std::rc::Rc;
+
+/// How far a connection has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    /// Nothing but CONNECT may come.
+    AwaitConnect,
+    /// CONNECT came; its registrar is asked for the session's home. Not read meanwhile.
+    Locating,
+    /// CONNECT came; an AUTH exchange is under way.
+    Authenticating,
+    /// CONNACK was sent.
+    Connected,
+}
+
+/// The beginning of a packet whose end has not come yet.
+#[derive(Debug, Default)]
+pub(super) struct Torn {
+    pub bytes: BytesMut,
+    /// Length of the whole packet, once its header is complete.
+    pub total: Option<usize>,
+}
+
+/// A CONNECT that is not answered yet.
+#[derive(Debug)]
+pub(super) struct Pending {
+    /// CONNECT, and whatever came behind it.
+    pub bytes: Bytes,
+    /// The client id the broker chose.
+    pub assigned: Option<Box<str>>,
+    /// The registrar's number of the claim.
+    pub claim: u64,
+    /// The session's home, once the registrar has told it.
+    pub home: ShardId,
+}
+
+/// An AUTH exchange.
+#[derive(Debug)]
+pub(super) struct Authentication {
+    /// Authentication Method of CONNECT, to be repeated in every AUTH ([MQTT-4.12.0-5]).
+    pub method: Box<str>,
+    /// The exchange that is under way.
+    pub exchange: Option<Box<dyn Exchange>>,
+}
+
+/// What only some connections need.
+#[derive(Debug, Default)]
+pub(super) struct Extras {
+    pub torn: Option<Torn>,
+    pub pending: Option<Pending>,
+    pub authentication: Option<Authentication>,
+    pub incoming_aliases: IncomingAliases,
+    pub outgoing_aliases: Option<OutgoingAliases>,
+}
+
+/// One network connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub generation: u32,
+    /// Slot of its session; valid once connected.
+    pub session: u32,
+    pub output: Output,
+    pub extras: Option<Box<Extras>>,
+    /// Where its last publish went.
+    pub route: Option<Rc<Route>>,
+    pub timer: Option<TimerId>,
+    pub last_received: Time,
+    /// Milliseconds of silence after which it is closed; 0 never.
+    pub patience: u32,
+    /// Maximum Packet Size of the client.
+    pub max_packet: u32,
+    /// Receive Maximum of the client, or the broker's own bound if that is lower.
+    pub quota: u16,
+    pub phase: Phase,
+    pub version: Version,
+    pub is_dirty: bool,
+    /// Deliveries wait for the output to drain.
+    pub is_stalled: bool,
+    /// CONNACK allowed the client to set aliases up to this.
+    pub alias_maximum: u16,
+}
+
+impl Connection {
+    pub fn is_v5(&self) -> bool {
+        self.version == Version::V5
+    }
+    /// What every answer to this CONNECT has to respect.
+    pub fn learn(&mut self, connect: &Connect<'_>) {
+        self.version = connect.version;
+        self.max_packet = connect.properties.maximum_packet_size.unwrap_or(u32::MAX);
+    }
+    pub fn extras(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_with(Box::default)
+    }
+    /// Where packets are written; marks the connection as having output.
+    pub fn writer<'a>(
+        &'a mut self,
+        slot: u32,
+        buffers: &mut BufferPool,
+        dirty: &mut std::collections::VecDeque<ConnId>,
+    ) -> &'a mut Vec<u8> {
+        if !self.is_dirty {
+            self.is_dirty = true;
+            dirty.push_back(ConnId { slot, generation: self.generation });
+            buffers.lend(&mut self.output);
+        }
+        self.output.tail()
+    }
+}
+
+impl Core {
+    /// A new connection that has its connect timeout to send CONNECT.
+    pub(super) fn open(&mut self, now: Time) -> ConnId {
+        self.generations = self.generations.wrapping_add(1);
+        let generation = self.generations;
+        let entry = self.connections.vacant_entry();
+        let slot = entry.key() as u32;
+        entry.insert(Connection {
+            generation,
+            session: u32::MAX,
+            output: Output::default(),
+            extras: None,
+            route: None,
+            timer: None,
+            last_received: now,
+            patience: 0,
+            max_packet: u32::MAX,
+            quota: 1,
+            phase: Phase::AwaitConnect,
+            version: Version::V5,
+            is_dirty: false,
+            is_stalled: false,
+            alias_maximum: 0,
+        });
+        let conn = ConnId { slot, generation };
+        self.arm_connection(conn, now + self.limits.connect_timeout_ms);
+        conn
+    }
+
+    /// Writes a packet other than PUBLISH. One that exceeds the client's Maximum Packet Size is not sent
+    /// ([MQTT-3.1.2-24]); the client would wait for it in vain, so its connection ends.
+    pub(super) fn write(
+        &mut self,
+        slot: u32,
+        packet: PacketType,
+        encode: impl FnOnce(Version, &mut Vec<u8>),
+    ) {
+        let connection = &mut self.connections[slot as usize];
+        let (version, max_packet) = (connection.version, connection.max_packet);
+        let out = connection.writer(slot, &mut self.buffers, &mut self.dirty);
+        let before = out.len();
+        encode(version, out);
+        if out.len() - before > max_packet as usize {
+            out.truncate(before);
+            return self.doom(slot, ReasonCode::PacketTooLarge);
+        }
+        self.counters.packets_sent[packet as usize] += 1;
+        if connection.output.len() > self.limits.output_max {
+            self.doom(slot, ReasonCode::QuotaExceeded);
+        }
+    }
+
+    /// The output is empty: its buffer goes back, and what waited for room goes on.
+    pub(super) fn drained(&mut self, now: Time, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        if !connection.output.is_empty() {
+            return;
+        }
+        if !connection.is_dirty {
+            self.buffers.take_back(&mut connection.output);
+        }
+        if connection.is_stalled {
+            connection.is_stalled = false;
+            self.pump(now, slot);
+        }
+        self.continue_scans(now, slot);
+    }
+}

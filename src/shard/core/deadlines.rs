@@ -1,0 +1,93 @@
+//! What is due when: one timer a connection (connect timeout, then keep alive), one a session without a connection
+//! (will delay, session expiry), and the broker's own.
+use super::connection::Phase;
+use super::{ConnId, Core};
+use crate::codec::ReasonCode;
+use crate::time::Time;
+
+/// What a timer is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Timer {
+    /// A connection's connect timeout or keep alive.
+    Connection(ConnId),
+    /// A will delay or a session expiry: slot and key of the session.
+    Session(u32, u64),
+    /// The next retained message to expire.
+    Retained,
+    /// `$SYS`.
+    Sys,
+    /// The end of a shutdown.
+    Shutdown,
+}
+
+impl Core {
+    /// Sets a connection's only timer.
+    pub(super) fn arm_connection(&mut self, conn: ConnId, at: Time) {
+        self.disarm_connection(conn.slot);
+        self.connections[conn.slot as usize].timer = Some(self.timers.insert(at, Timer::Connection(conn)));
+    }
+
+    pub(super) fn disarm_connection(&mut self, slot: u32) {
+        if let Some(timer) = self.connections[slot as usize].timer.take() {
+            self.timers.cancel(timer);
+        }
+    }
+
+    /// Waits for the next thing that happens to a session without a connection. A timer that is out of date by then
+    /// finds nothing due; it is set again only for a later deadline, so each session has few.
+    pub(super) fn arm_session(&mut self, slot: u32) {
+        let session = &self.sessions[slot as usize];
+        let at = session.deadline();
+        if at != Time::NEVER {
+            let key = session.key.0;
+            self.timers.insert(at, Timer::Session(slot, key));
+        }
+    }
+
+    pub(super) fn expire(&mut self, now: Time, timer: Timer) {
+        match timer {
+            Timer::Connection(conn) => self.expire_connection(now, conn),
+            Timer::Session(slot, key) => self.expire_session(now, slot, key),
+            Timer::Retained => self.expire_retained(now),
+            Timer::Sys => self.publish_sys(now),
+            Timer::Shutdown => self.end_shutdown(),
+        }
+    }
+
+    /// The connect timeout, or 1.5 keep alive periods since the last look: a packet in between only moved
+    /// `last_received` ([MQTT-3.1.2-22]).
+    fn expire_connection(&mut self, now: Time, conn: ConnId) {
+        let connection = &mut self.connections[conn.slot as usize];
+        assert_eq!(connection.generation, conn.generation, "a timer ends with its connection");
+        connection.timer = None;
+        match connection.phase {
+            Phase::Connected => {}
+            // Its registrar answers within a turn or two; what claimed an id must not vanish.
+            Phase::Locating => return self.arm_connection(conn, now + self.limits.connect_timeout_ms),
+            Phase::AwaitConnect | Phase::Authenticating => return self.drop_connection(conn.slot),
+        }
+        let due = connection.last_received + u64::from(connection.patience);
+        if due > now {
+            self.arm_connection(conn, due);
+        } else {
+            self.disconnect(now, conn.slot, ReasonCode::KeepAliveTimeout);
+        }
+    }
+
+    fn expire_session(&mut self, now: Time, slot: u32, key: u64) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        if session.key.0 != key || session.connection.is_some() {
+            return;
+        }
+        if session.will_due <= now {
+            session.will_due = Time::NEVER;
+            self.release_will(slot);
+        }
+        if self.sessions[slot as usize].expires <= now {
+            self.counters.clients_expired += 1;
+            self.end_session(now, slot);
+        } else {
+            self.arm_session(slot);
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! From a message to a subscriber: straight into its connection's output, or into its session's queue.
+use super::Core;
+use super::connection::Connection;
+use crate::codec::{DeliveryHead, PacketType, QoS, delivery_size, encode_delivery, encode_delivery_header};
+use crate::limits::QueuePolicy;
+use crate::router::Route;
+use crate::session::alias::AliasUse;
+use crate::session::message::{Publication, SHARE_FROM, remaining_expiry};
+use crate::session::outgoing::{Delivery, Enqueued, GroupKey, Repeat, SubscriptionIds};
+use crate::session::run::Run;
+use crate::shard::output::BufferPool;
+use crate::time::Time;
+use std::collections::VecDeque;
+
+/// How one delivery is to be sent.
+#[derive(Clone, Copy)]
+struct Sending<'a> {
+    dup: bool,
+    qos: QoS,
+    retain: bool,
+    packet_id: u16,
+    ids: &'a [u32],
+}
+
+impl Core {
+    /// Delivers a message to one session at the lower of published and granted QoS ([MQTT-3.8.4-8]).
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn deliver(
+        &mut self,
+        now: Time,
+        session_slot: u32,
+        publication: &Publication<'_>,
+        granted: QoS,
+        retain: bool,
+        ids: &[u32],
+        group: Option<GroupKey>,
+    ) {
+        let qos = publication.qos.min(granted);
+        let session = &mut self.sessions[session_slot as usize];
+        let Some(slot) = session.connection else {
+            if qos > QoS::AtMostOnce {
+                self.enqueue(session_slot, delivery(publication, qos, retain, ids, group));
+            }
+            return;
+        };
+        let connection = &mut self.connections[slot as usize];
+        let is_over_mark = connection.output.len() > self.limits.output_mark;
+        if qos == QoS::AtMostOnce {
+            if is_over_mark {
+                self.counters.dropped_output_mark += 1;
+                return;
+            }
+            let sending = Sending { dup: false, qos, retain, packet_id: 0, ids };
+            self.send_publish(now, slot, publication, sending);
+            return;
+        }
+        if is_over_mark || !session.outgoing().can_begin(connection.quota) {
+            connection.is_stalled |= is_over_mark;
+            return self.enqueue(session_slot, delivery(publication, qos, retain, ids, group));
+        }
+        let must_keep = session.is_persistent() || group.is_some();
+        let kept = must_keep.then(|| Box::new(delivery(publication, qos, retain, ids, group)));
+        self.begin_delivery(
+            now,
+            slot,
+            publication,
+            Sending { dup: false, qos, retain, packet_id: 0, ids },
+            kept,
+        );
+    }
+
+    /// Gives a new QoS 1 or 2 delivery its id and sends it, unless the client cannot take it.
+    fn begin_delivery(
+        &mut self,
+        now: Time,
+        slot: u32,
+        publication: &Publication<'_>,
+        mut sending: Sending<'_>,
+        kept: Option<Box<Delivery>>,
+    ) {
+        let connection = &self.connections[slot as usize];
+        if publication.is_expired(now) {
+            // [MQTT-3.3.2-5]
+            self.counters.dropped_expired += 1;
+            return;
+        }
+        if size(connection, now, publication, &sending) > connection.max_packet as usize {
+            // [MQTT-3.1.2-25]
+            self.counters.dropped_too_large += 1;
+            return;
+        }
+        let outgoing = self.sessions[connection.session as usize].outgoing();
+        sending.packet_id = outgoing.begin(sending.qos, kept);
+        self.send_publish(now, slot, publication, sending);
+    }
+
+    /// Writes a PUBLISH, unless it expired or is too large.
+    fn send_publish(&mut self, now: Time, slot: u32, publication: &Publication<'_>, sending: Sending<'_>) {
+        let connection = &mut self.connections[slot as usize];
+        // [MQTT-4.3.3-7]: what was begun is not stopped by its expiry.
+        if publication.is_expired(now) && !sending.dup {
+            self.counters.dropped_expired += 1;
+            return;
+        }
+        if connection.max_packet != u32::MAX
+            && size(connection, now, publication, &sending) > connection.max_packet as usize
+        {
+            self.counters.dropped_too_large += 1;
+            return;
+        }
+        self.counters.packets_sent[PacketType::Publish as usize] += 1;
+        self.counters.publish_bytes_sent += publication.payload.len() as u64;
+        write_publish(connection, slot, &mut self.buffers, &mut self.dirty, now, publication, sending);
+        if connection.output.len() > self.limits.output_max {
+            self.doom(slot, crate::codec::ReasonCode::QuotaExceeded);
+        }
+    }
+
+    /// Appends a run as it came, where nothing in it has to change for this subscriber; false if something has.
+    pub(super) fn deliver_run(&mut self, session_slot: u32, run: &Run<'_>, ids: &[u32]) -> bool {
+        let Some(slot) = self.sessions[session_slot as usize].connection else {
+            return true;
+        };
+        let connection = &mut self.connections[slot as usize];
+        let is_verbatim = connection.is_v5() == run.v5
+            && ids.is_empty()
+            && run.longest <= connection.max_packet
+            && run.longest < SHARE_FROM as u32
+            && connection.extras.as_ref().is_none_or(|extras| extras.outgoing_aliases.is_none());
+        if !is_verbatim {
+            return false;
+        }
+        if connection.output.len() > self.limits.output_mark {
+            self.counters.dropped_output_mark += u64::from(run.count);
+            return true;
+        }
+        self.counters.packets_sent[PacketType::Publish as usize] += u64::from(run.count);
+        self.counters.publish_bytes_sent += run.payload_bytes;
+        connection.writer(slot, &mut self.buffers, &mut self.dirty).extend_from_slice(run.bytes);
+        true
+    }
+
+    /// Sends what waits for room: first what a resumed session must repeat, in the old order ([MQTT-4.4.0-1]), then
+    /// the queue.
+    pub(super) fn pump(&mut self, now: Time, slot: u32) {
+        while self.repeat_next(now, slot) {}
+        while self.send_next(now, slot) {}
+    }
+
+    /// Whether there is room in the output; if not, what waits goes on when it has drained.
+    fn has_room(&mut self, slot: u32) -> bool {
+        let connection = &mut self.connections[slot as usize];
+        if connection.output.len() <= self.limits.output_mark {
+            return true;
+        }
+        connection.is_stalled = true;
+        false
+    }
+
+    fn repeat_next(&mut self, now: Time, slot: u32) -> bool {
+        if !self.has_room(slot) {
+            return false;
+        }
+        let connection = &mut self.connections[slot as usize];
+        let session = &mut self.sessions[connection.session as usize];
+        let Some(outgoing) = &mut session.outgoing else { return false };
+        match outgoing.next_repeat(connection.quota) {
+            Some(Repeat::Publish(packet_id, delivery)) => {
+                let Delivery { message, qos, retain, ids, .. } = delivery.clone();
+                let sending = Sending { dup: true, qos, retain, packet_id, ids: &ids };
+                self.send_publish(now, slot, &message.publication(), sending);
+                true
+            }
+            Some(Repeat::Release(packet_id)) => {
+                self.write_ack(slot, PacketType::PubRel, packet_id, crate::codec::ReasonCode::Success);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn send_next(&mut self, now: Time, slot: u32) -> bool {
+        if !self.has_room(slot) {
+            return false;
+        }
+        let connection = &mut self.connections[slot as usize];
+        let session = &mut self.sessions[connection.session as usize];
+        let must_keep = session.is_persistent();
+        let Some(outgoing) = &mut session.outgoing else { return false };
+        let Some(delivery) = outgoing.dequeue(connection.quota) else { return false };
+        let Delivery { message, qos, retain, ids, group } = delivery.clone();
+        let kept = (must_keep || group.is_some()).then(|| Box::new(delivery));
+        let sending = Sending { dup: false, qos, retain, packet_id: 0, ids: &ids };
+        self.begin_delivery(now, slot, &message.publication(), sending, kept);
+        true
+    }
+
+    /// Queues a delivery; at the bound the policy decides, and whatever is dropped is counted.
+    pub(super) fn enqueue(&mut self, session_slot: u32, delivery: Delivery) {
+        let max = (self.limits.max_queued_messages, self.limits.max_queued_bytes);
+        let outgoing = self.sessions[session_slot as usize].outgoing();
+        match outgoing.enqueue(delivery, max, self.limits.queue_policy) {
+            Enqueued::Kept => {}
+            Enqueued::DroppedOldest(_) | Enqueued::Full(_) => self.counters.dropped_queue_full += 1,
+        }
+    }
+
+    /// Whether a session on this shard that would get the message has no room for it ([`QueuePolicy::Refuse`]).
+    pub(super) fn is_some_queue_full(&self, publication: &Publication<'_>, route: &Route) -> bool {
+        debug_assert!(self.limits.queue_policy == QueuePolicy::Refuse);
+        let bytes = publication.topic.len() + publication.forwarded.len() + publication.payload.len();
+        let (messages, max_bytes) = (self.limits.max_queued_messages, self.limits.max_queued_bytes);
+        let is_full = |slot: u32| {
+            let outgoing = self.sessions[slot as usize].outgoing.as_ref();
+            outgoing.is_some_and(|outgoing| outgoing.is_full(bytes, messages, max_bytes))
+        };
+        publication.qos > QoS::AtMostOnce
+            && route.direct.iter().any(|s| s.qos > QoS::AtMostOnce && is_full(s.session))
+    }
+}
+
+fn delivery(
+    publication: &Publication<'_>,
+    qos: QoS,
+    retain: bool,
+    ids: &[u32],
+    group: Option<GroupKey>,
+) -> Delivery {
+    Delivery { message: publication.message(), qos, retain, ids: SubscriptionIds::from_slice(ids), group }
+}
+
+fn head<'a>(
+    now: Time,
+    publication: &Publication<'_>,
+    sending: &Sending<'a>,
+    topic_alias: Option<u16>,
+) -> DeliveryHead<'a> {
+    DeliveryHead {
+        dup: sending.dup,
+        qos: sending.qos,
+        retain: sending.retain,
+        packet_id: sending.packet_id,
+        topic_alias,
+        message_expiry: remaining_expiry(publication.expires, now),
+        subscription_ids: sending.ids,
+    }
+}
+
+/// Bytes of the PUBLISH at its longest, which is with its topic and an alias.
+fn size(connection: &Connection, now: Time, publication: &Publication<'_>, sending: &Sending<'_>) -> usize {
+    if connection.max_packet == u32::MAX {
+        return 0;
+    }
+    let uses_aliases = connection.extras.as_ref().is_some_and(|extras| extras.outgoing_aliases.is_some());
+    let head = head(now, publication, sending, uses_aliases.then_some(1));
+    let (topic, forwarded) = (publication.topic.as_bytes(), publication.forwarded);
+    delivery_size(connection.version, &head, topic, forwarded, publication.payload.len())
+}
+
+fn write_publish(
+    connection: &mut Connection,
+    slot: u32,
+    buffers: &mut BufferPool,
+    dirty: &mut VecDeque<super::ConnId>,
+    now: Time,
+    publication: &Publication<'_>,
+    sending: Sending<'_>,
+) {
+    let aliases = connection.extras.as_mut().and_then(|extras| extras.outgoing_aliases.as_mut());
+    let (topic, alias) = match aliases.map_or(AliasUse::None, |aliases| aliases.choose(publication.topic)) {
+        AliasUse::None => (publication.topic, None),
+        AliasUse::Set(alias) => (publication.topic, Some(alias)),
+        AliasUse::Use(alias) => ("", Some(alias)),
+    };
+    let head = head(now, publication, &sending, alias);
+    let version = connection.version;
+    let out = connection.writer(slot, buffers, dirty);
+    let (topic, forwarded, payload) = (topic.as_bytes(), publication.forwarded, publication.payload);
+    if payload.len() < SHARE_FROM {
+        encode_delivery(version, &head, topic, forwarded, payload, out);
+    } else {
+        encode_delivery_header(version, &head, topic, forwarded, payload.len(), out);
+        connection.output.push_shared(publication.shared_payload());
+    }
+}

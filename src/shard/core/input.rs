@@ -1,0 +1,214 @@
+//! From bytes to packets: cuts what arrived, keeps the torn end, and hands each packet to its chapter.
+use super::Core;
+use super::connection::{Phase, Torn};
+use crate::codec::{Cut, DecodeError, Frame, Packet, PacketType, ReasonCode, cut, decode};
+use crate::session::run::cut_run;
+use crate::time::Time;
+use bytes::{Bytes, BytesMut};
+
+/// First allocation for a torn packet; it grows with what really arrives, since a length alone is only a claim.
+const TORN_FIRST: usize = 64 * 1024;
+
+/// Whether the packets behind this one are to be handled now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Flow {
+    /// Go on.
+    Continue,
+    /// The connection is gone, or not to be read any further.
+    Stop,
+}
+
+impl Core {
+    /// Bytes arrived on a live connection.
+    pub(super) fn receive(&mut self, now: Time, slot: u32, mut bytes: &[u8]) {
+        self.counters.bytes_received += bytes.len() as u64;
+        let connection = &mut self.connections[slot as usize];
+        connection.last_received = now;
+        if connection.phase == Phase::Locating {
+            return self.put_aside(slot, bytes);
+        }
+        if let Some(torn) = connection.extras.as_mut().and_then(|extras| extras.torn.take()) {
+            match self.complete(slot, torn, &mut bytes) {
+                Ok(Some(whole)) => {
+                    if self.receive_whole(now, slot, &whole) == Flow::Stop {
+                        return self.put_aside(slot, bytes);
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => return self.refuse_bytes(now, slot, error),
+            }
+        }
+        self.receive_slice(now, slot, bytes);
+    }
+
+    /// Handles every whole packet in `bytes` and keeps the rest.
+    pub(super) fn receive_slice(&mut self, now: Time, slot: u32, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if let Some(used) = self.receive_run(now, slot, bytes) {
+                bytes = &bytes[used..];
+                continue;
+            }
+            match cut(bytes, self.limits.max_packet) {
+                Ok(Cut::Frame(frame)) => {
+                    let rest = &bytes[frame.bytes.len()..];
+                    if self.receive_frame(now, slot, frame, None) == Flow::Stop {
+                        return self.put_aside(slot, rest);
+                    }
+                    bytes = rest;
+                }
+                Ok(Cut::Short { total }) => return self.keep_torn(slot, bytes, total),
+                Err(error) => return self.refuse_bytes(now, slot, error),
+            }
+        }
+    }
+
+    /// The fast path: packets for the same topic as this connection's last publish, which need no decoding.
+    fn receive_run(&mut self, now: Time, slot: u32, bytes: &[u8]) -> Option<usize> {
+        let connection = &self.connections[slot as usize];
+        let route = connection.route.as_ref()?;
+        let run = cut_run(bytes, connection.is_v5(), self.limits.max_packet, route.topic.as_bytes())?;
+        if !self.router.is_fresh(route) {
+            return None;
+        }
+        let route = route.clone();
+        self.publish_run(now, slot, &route, &run);
+        Some(run.bytes.len())
+    }
+
+    /// A packet that came in several pieces: an allocation of its own, which large payloads are shared from.
+    fn receive_whole(&mut self, now: Time, slot: u32, whole: &Bytes) -> Flow {
+        match cut(whole, self.limits.max_packet) {
+            Ok(Cut::Frame(frame)) => self.receive_frame(now, slot, frame, Some(whole)),
+            Ok(Cut::Short { .. }) => unreachable!("the packet was completed"),
+            Err(error) => {
+                self.refuse_bytes(now, slot, error);
+                Flow::Stop
+            }
+        }
+    }
+
+    /// Adds to a torn packet; `Ok(Some)` when it is whole, with `bytes` moved behind it.
+    fn complete(
+        &mut self,
+        slot: u32,
+        mut torn: Torn,
+        bytes: &mut &[u8],
+    ) -> Result<Option<Bytes>, DecodeError> {
+        while torn.total.is_none() {
+            let Some((byte, rest)) = bytes.split_first() else {
+                self.connections[slot as usize].extras().torn = Some(torn);
+                return Ok(None);
+            };
+            torn.bytes.extend_from_slice(&[*byte]);
+            *bytes = rest;
+            torn.total = match cut(&torn.bytes, self.limits.max_packet)? {
+                Cut::Frame(frame) => Some(frame.bytes.len()),
+                Cut::Short { total } => total,
+            };
+        }
+        let total = torn.total.expect("known by now");
+        let missing = total - torn.bytes.len();
+        let (now, later) = bytes.split_at(missing.min(bytes.len()));
+        if torn.bytes.capacity() < torn.bytes.len() + now.len() {
+            let grown = (2 * torn.bytes.capacity()).max(TORN_FIRST).min(total);
+            torn.bytes.reserve(grown.max(torn.bytes.len() + now.len()) - torn.bytes.len());
+        }
+        torn.bytes.extend_from_slice(now);
+        *bytes = later;
+        if torn.bytes.len() == total {
+            return Ok(Some(torn.bytes.freeze()));
+        }
+        self.connections[slot as usize].extras().torn = Some(torn);
+        Ok(None)
+    }
+
+    fn keep_torn(&mut self, slot: u32, bytes: &[u8], total: Option<usize>) {
+        let capacity = total.unwrap_or(8).min(TORN_FIRST).max(bytes.len());
+        let mut kept = BytesMut::with_capacity(capacity);
+        kept.extend_from_slice(bytes);
+        self.connections[slot as usize].extras().torn = Some(Torn { bytes: kept, total });
+    }
+
+    /// What came behind a CONNECT that is still waiting for an answer is handled after it.
+    fn put_aside(&mut self, slot: u32, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        if let Some(connection) = self.connections.get_mut(slot as usize)
+            && let Some(pending) = connection.extras.as_mut().and_then(|extras| extras.pending.as_mut())
+        {
+            let mut joined = BytesMut::with_capacity(pending.bytes.len() + bytes.len());
+            joined.extend_from_slice(&pending.bytes);
+            joined.extend_from_slice(bytes);
+            pending.bytes = joined.freeze();
+        }
+    }
+
+    fn receive_frame(&mut self, now: Time, slot: u32, frame: Frame<'_>, whole: Option<&Bytes>) -> Flow {
+        let connection = &self.connections[slot as usize];
+        let phase = connection.phase;
+        match decode(frame, connection.version) {
+            Ok(packet) => {
+                self.counters.packets_received[usize::from(frame.first >> 4)] += 1;
+                match phase {
+                    Phase::AwaitConnect => self.handle_first(now, slot, &packet, frame),
+                    Phase::Locating => unreachable!("a connection is not read while its home is looked for"),
+                    Phase::Authenticating => self.handle_during_authentication(now, slot, &packet),
+                    Phase::Connected => self.handle_packet(now, slot, &packet, whole),
+                }
+            }
+            Err(error) => {
+                if phase == Phase::AwaitConnect {
+                    self.refuse_connect(slot, frame, error);
+                } else {
+                    self.refuse_bytes(now, slot, error);
+                }
+                Flow::Stop
+            }
+        }
+    }
+
+    fn handle_packet(&mut self, now: Time, slot: u32, packet: &Packet<'_>, whole: Option<&Bytes>) -> Flow {
+        match packet {
+            Packet::Publish(publish) => return self.handle_publish(now, slot, publish, whole),
+            Packet::PubAck(ack) => self.handle_puback(now, slot, ack),
+            Packet::PubRec(ack) => self.handle_pubrec(now, slot, ack),
+            Packet::PubRel(ack) => self.handle_pubrel(slot, ack),
+            Packet::PubComp(ack) => self.handle_pubcomp(now, slot, ack),
+            Packet::Subscribe(subscribe) => return self.handle_subscribe(now, slot, subscribe),
+            Packet::Unsubscribe(unsubscribe) => return self.handle_unsubscribe(now, slot, unsubscribe),
+            Packet::PingReq => self.answer_ping(slot),
+            Packet::Disconnect(disconnect) => {
+                self.handle_disconnect(now, slot, disconnect);
+                return Flow::Stop;
+            }
+            Packet::Auth(auth) => return self.handle_auth(now, slot, auth),
+            // A second CONNECT ([MQTT-3.1.0-2]), or what only a server sends.
+            Packet::Connect(_)
+            | Packet::ConnAck(_)
+            | Packet::SubAck(_)
+            | Packet::UnsubAck(_)
+            | Packet::PingResp => {
+                self.disconnect(now, slot, ReasonCode::ProtocolError);
+                return Flow::Stop;
+            }
+        }
+        Flow::Continue
+    }
+
+    /// [MQTT-3.12.4-1].
+    fn answer_ping(&mut self, slot: u32) {
+        self.write(slot, PacketType::PingResp, |version, out| Packet::PingResp.encode(version, out));
+    }
+
+    /// Bytes that are no packet end their connection, with the reason where the client can be told
+    /// ([MQTT-4.13.1-1], [MQTT-4.8.0-1]).
+    pub(super) fn refuse_bytes(&mut self, now: Time, slot: u32, error: DecodeError) {
+        self.counters.decode_errors += 1;
+        if self.connections[slot as usize].phase == Phase::Connected {
+            self.disconnect(now, slot, error.reason());
+        } else {
+            self.refuse(slot, error.reason());
+        }
+    }
+}

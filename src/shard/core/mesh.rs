@@ -1,0 +1,53 @@
+//! Envelopes: sending them, and opening those that came.
+use super::{Core, ShardId};
+use crate::shard::envelope::Envelope;
+use crate::time::Time;
+
+impl Core {
+    /// Puts an envelope into another shard's outbox, or back to this shard without a ring.
+    pub(super) fn send(&mut self, to: ShardId, envelope: Envelope) {
+        if to == self.shard {
+            self.to_self.push_back(envelope);
+            return;
+        }
+        match &envelope {
+            Envelope::Run { .. } | Envelope::Publish(_) => self.counters.envelopes_publish += 1,
+            Envelope::Announce(_) | Envelope::Announced { .. } => self.counters.envelopes_interest += 1,
+            Envelope::Retain(_) | Envelope::Retained(_) | Envelope::Scan(_) | Envelope::Scanned(_) => {
+                self.counters.envelopes_retained += 1;
+            }
+            Envelope::Shared(_) => self.counters.envelopes_shared += 1,
+            Envelope::Locate { .. }
+            | Envelope::Home { .. }
+            | Envelope::Ended { .. }
+            | Envelope::Handoff(_)
+            | Envelope::Counters(_) => self.counters.envelopes_control += 1,
+        }
+        self.outboxes[usize::from(to)].push_back(envelope);
+    }
+
+    /// The other shards.
+    pub(super) fn peers(&self) -> impl Iterator<Item = ShardId> + use<> {
+        let here = self.shard;
+        (0..self.shards).filter(move |shard| *shard != here)
+    }
+
+    pub(super) fn open_envelope(&mut self, now: Time, from: ShardId, envelope: Envelope) {
+        match envelope {
+            Envelope::Run { bytes, v5, publisher } => self.deliver_peer_run(now, &bytes, v5, publisher),
+            Envelope::Publish(routed) => self.deliver_routed(now, from, &routed),
+            Envelope::Shared(shared) => self.deliver_shared(now, *shared),
+            Envelope::Announce(announcement) => self.handle_announcement(now, from, *announcement),
+            Envelope::Announced { number, retained } => self.handle_announced(now, from, number, retained),
+            Envelope::Retain(routed) => self.handle_retain(now, from, *routed),
+            Envelope::Retained(number) => self.handle_retained(from, number),
+            Envelope::Scan(request) => self.handle_scan(now, from, &request),
+            Envelope::Scanned(part) => self.handle_scanned(now, *part),
+            Envelope::Locate { client, connection } => self.handle_locate(from, client, connection),
+            Envelope::Home { connection, home, claim } => self.handle_home(now, connection, home, claim),
+            Envelope::Ended { client, claim } => self.registrar.handle_ended(client, claim),
+            Envelope::Handoff(handoff) => self.handle_handoff(now, *handoff),
+            Envelope::Counters(counters) => self.handle_counters(from, *counters),
+        }
+    }
+}

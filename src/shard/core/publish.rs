@@ -1,0 +1,303 @@
+//! PUBLISH from a client, and the way of a message to everyone who is interested.
+use super::Core;
+use super::connect::BROKER_TOPICS;
+use super::input::Flow;
+use crate::codec::{Ack, PacketType, Publish, QoS, ReasonCode};
+use crate::limits::QueuePolicy;
+use crate::router::{Route, When};
+use crate::session::message::{Publication, SHARE_FROM, SessionKey};
+use crate::session::run::Run;
+use crate::shard::envelope::{Envelope, RoutedMessage};
+use crate::time::Time;
+use crate::topic::check_name;
+use bytes::Bytes;
+use std::rc::Rc;
+
+/// What became of a publish.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Published {
+    /// It went to everyone interested.
+    Sent,
+    /// Nobody is interested.
+    NoSubscribers,
+    /// It went to nobody, for this reason.
+    Refused(ReasonCode),
+}
+
+impl Core {
+    pub(super) fn handle_publish(
+        &mut self,
+        now: Time,
+        slot: u32,
+        publish: &Publish<'_>,
+        whole: Option<&Bytes>,
+    ) -> Flow {
+        self.counters.publish_bytes_received += publish.payload.len() as u64;
+        if let Err(reason) = self.check_publish(slot, publish) {
+            self.disconnect(now, slot, reason);
+            return Flow::Stop;
+        }
+        let kept;
+        let topic = match self.resolve_alias(slot, publish) {
+            Ok(None) => publish.topic,
+            Ok(Some(known)) => {
+                kept = known;
+                &*kept
+            }
+            Err(reason) => {
+                self.disconnect(now, slot, reason);
+                return Flow::Stop;
+            }
+        };
+        if publish.qos == QoS::ExactlyOnce && self.is_unreleased(slot, publish.packet_id) {
+            // [MQTT-4.3.3-10]: a repetition is acknowledged again and goes no further.
+            self.write_ack(slot, PacketType::PubRec, publish.packet_id, ReasonCode::Success);
+            return Flow::Continue;
+        }
+        if let Err(reason) = self.admit(topic, publish) {
+            return self.refuse_publish(now, slot, publish, reason);
+        }
+        let mut forwarded = Vec::new();
+        if !publish.properties.is_empty_forwarded() {
+            publish.properties.encode_forwarded(&mut forwarded);
+        }
+        let publisher = self.sessions[self.connections[slot as usize].session as usize].key;
+        let expires = publish.properties.message_expiry.map_or(Time::NEVER, |seconds| now.plus_secs(seconds));
+        let (qos, retain) = (publish.qos, publish.retain);
+        let whole = whole.filter(|_| publish.payload.len() >= SHARE_FROM);
+        let publication =
+            Publication::new(topic, &forwarded, publish.payload, qos, retain, expires, publisher, whole);
+        let published = self.publish_from(now, slot, &publication);
+        match published {
+            Published::Refused(reason) => self.refuse_publish(now, slot, publish, reason),
+            _ => {
+                self.acknowledge_publish(slot, publish, published);
+                Flow::Continue
+            }
+        }
+    }
+
+    /// Rules whose breach ends the connection.
+    fn check_publish(&mut self, slot: u32, publish: &Publish<'_>) -> Result<(), ReasonCode> {
+        if !publish.subscription_ids.is_empty() {
+            // [MQTT-3.3.4-6]
+            return Err(ReasonCode::ProtocolError);
+        }
+        if publish.qos as u8 > self.limits.max_qos {
+            return Err(ReasonCode::QoSNotSupported);
+        }
+        if publish.retain && !self.limits.retain_available {
+            return Err(ReasonCode::RetainNotSupported);
+        }
+        if publish.qos == QoS::ExactlyOnce && !self.is_unreleased(slot, publish.packet_id) {
+            let session = &self.sessions[self.connections[slot as usize].session as usize];
+            let unreleased = session.incoming.as_ref().map_or(0, |incoming| incoming.len());
+            if unreleased >= usize::from(self.limits.receive_maximum) {
+                return Err(ReasonCode::ReceiveMaximumExceeded);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a QoS 2 message with this id came and waits for its PUBREL.
+    fn is_unreleased(&self, slot: u32, id: u16) -> bool {
+        let session = &self.sessions[self.connections[slot as usize].session as usize];
+        session.incoming.as_ref().is_some_and(|incoming| incoming.contains(id))
+    }
+
+    /// The topic an alias stands for; `None` when the packet names it. Sets the alias if it names both.
+    fn resolve_alias(&mut self, slot: u32, publish: &Publish<'_>) -> Result<Option<Rc<str>>, ReasonCode> {
+        let Some(alias) = publish.topic_alias else { return Ok(None) };
+        let connection = &mut self.connections[slot as usize];
+        if alias > connection.alias_maximum {
+            return Err(ReasonCode::TopicAliasInvalid);
+        }
+        let aliases = &mut connection.extras().incoming_aliases;
+        if publish.topic.is_empty() {
+            return aliases.get(alias).map(Some).ok_or(ReasonCode::ProtocolError);
+        }
+        aliases.set(alias, publish.topic);
+        Ok(None)
+    }
+
+    /// Rules whose breach refuses the message.
+    fn admit(&self, topic: &str, publish: &Publish<'_>) -> Result<(), ReasonCode> {
+        if check_name(topic, self.limits.max_topic_levels).is_err() {
+            return Err(ReasonCode::TopicNameInvalid);
+        }
+        if topic.starts_with(BROKER_TOPICS) {
+            return Err(ReasonCode::NotAuthorized);
+        }
+        let is_text = publish.properties.payload_format == Some(1);
+        if is_text && simdutf8::basic::from_utf8(publish.payload).is_err() {
+            return Err(ReasonCode::PayloadFormatInvalid);
+        }
+        Ok(())
+    }
+
+    /// Refuses one message. Version 5 is told in its acknowledgement; where there is none, a message that the client
+    /// must not send ends the connection. 3.1.1 has no refusal: [MQTT-3.3.5-2] lets the broker acknowledge as usual.
+    fn refuse_publish(&mut self, now: Time, slot: u32, publish: &Publish<'_>, reason: ReasonCode) -> Flow {
+        let is_v5 = self.connections[slot as usize].is_v5();
+        let is_policy = matches!(reason, ReasonCode::NotAuthorized | ReasonCode::QuotaExceeded);
+        let can_tell = is_v5 && publish.qos > QoS::AtMostOnce;
+        if !can_tell && !is_policy {
+            self.disconnect(now, slot, reason);
+            return Flow::Stop;
+        }
+        match publish.qos {
+            QoS::AtMostOnce => {}
+            _ if !is_v5 => self.acknowledge_publish(slot, publish, Published::Sent),
+            QoS::AtLeastOnce => self.write_ack(slot, PacketType::PubAck, publish.packet_id, reason),
+            // [MQTT-4.3.3-9]: the id is free again, so it is not remembered.
+            QoS::ExactlyOnce => self.write_ack(slot, PacketType::PubRec, publish.packet_id, reason),
+        }
+        Flow::Continue
+    }
+
+    /// [MQTT-3.3.4-1].
+    fn acknowledge_publish(&mut self, slot: u32, publish: &Publish<'_>, published: Published) {
+        let reason = match published {
+            Published::NoSubscribers => ReasonCode::NoMatchingSubscribers,
+            _ => ReasonCode::Success,
+        };
+        match publish.qos {
+            QoS::AtMostOnce => {}
+            QoS::AtLeastOnce => self.write_ack(slot, PacketType::PubAck, publish.packet_id, reason),
+            QoS::ExactlyOnce => {
+                let session = self.connections[slot as usize].session;
+                let incoming = self.sessions[session as usize].incoming();
+                if !incoming.contains(publish.packet_id) {
+                    incoming.insert(publish.packet_id);
+                }
+                self.write_ack(slot, PacketType::PubRec, publish.packet_id, reason);
+            }
+        }
+    }
+
+    pub(super) fn write_ack(&mut self, slot: u32, packet: PacketType, id: u16, reason: ReasonCode) {
+        self.write(slot, packet, |version, out| Ack::with(id, reason).encode(packet, version, out));
+    }
+
+    /// A client's message: finds its route by the connection's memory if that still holds.
+    fn publish_from(&mut self, now: Time, slot: u32, publication: &Publication<'_>) -> Published {
+        let remembered = self.connections[slot as usize].route.as_ref();
+        let route = match remembered {
+            Some(route) if *route.topic == *publication.topic && self.router.is_fresh(route) => route.clone(),
+            _ => {
+                let route = self.router.route(publication.topic);
+                self.connections[slot as usize].route = Some(route.clone());
+                route
+            }
+        };
+        self.publish_along(now, publication, &route)
+    }
+
+    /// Publishes a message of the broker or of a client that is gone.
+    pub(super) fn publish(&mut self, now: Time, publication: &Publication<'_>) -> Published {
+        let route = self.router.route(publication.topic);
+        self.publish_along(now, publication, &route)
+    }
+
+    fn publish_along(&mut self, now: Time, publication: &Publication<'_>, route: &Route) -> Published {
+        if self.limits.queue_policy == QueuePolicy::Refuse && self.is_some_queue_full(publication, route) {
+            return Published::Refused(ReasonCode::QuotaExceeded);
+        }
+        let mut number = 0;
+        if publication.retain {
+            match self.retain(now, publication) {
+                Ok(retained) => number = retained,
+                Err(reason) => return Published::Refused(reason),
+            }
+        }
+        if route.shards.is_empty() {
+            self.counters.publishes_local += 1;
+        }
+        for shard in route.shards {
+            let message = publication.message();
+            self.send(shard, Envelope::Publish(Box::new(RoutedMessage { message, retained: number })));
+        }
+        for group in &route.groups {
+            self.publish_to_group(now, *group, publication);
+        }
+        self.deliver_along(now, publication, route);
+        if route.is_empty() { Published::NoSubscribers } else { Published::Sent }
+    }
+
+    /// To this shard's own subscribers.
+    fn deliver_along(&mut self, now: Time, publication: &Publication<'_>, route: &Route) {
+        if publication.retain {
+            self.note_live_retained(publication.topic);
+        }
+        for subscriber in &route.direct {
+            if subscriber.when != When::Always {
+                let is_own = self.sessions[subscriber.session as usize].key == publication.publisher;
+                if is_own != (subscriber.when == When::OwnOnly) {
+                    continue;
+                }
+            }
+            let retain = publication.retain && subscriber.retain_as_published;
+            let ids = route.ids(subscriber);
+            self.deliver(now, subscriber.session, publication, subscriber.qos, retain, ids, None);
+        }
+    }
+
+    /// A message that another shard's client published.
+    pub(super) fn deliver_routed(&mut self, now: Time, from: u8, routed: &RoutedMessage) {
+        self.note_seen(from, routed.retained);
+        let route = self.router.route(routed.message.topic());
+        self.deliver_along(now, &routed.message.publication(), &route);
+    }
+
+    /// Consecutive plain publishes for one route.
+    pub(super) fn publish_run(&mut self, now: Time, slot: u32, route: &Route, run: &Run<'_>) {
+        let publisher = self.sessions[self.connections[slot as usize].session as usize].key;
+        self.counters.packets_received[PacketType::Publish as usize] += u64::from(run.count);
+        self.counters.publish_bytes_received += run.payload_bytes;
+        if route.shards.is_empty() {
+            self.counters.publishes_local += u64::from(run.count);
+        }
+        for shard in route.shards {
+            let bytes = Bytes::copy_from_slice(run.bytes);
+            self.send(shard, Envelope::Run { bytes, v5: run.v5, publisher });
+        }
+        for group in &route.groups {
+            for payload in run.payloads() {
+                let publication = plain_publication(&route.topic, payload, publisher);
+                self.publish_to_group(now, *group, &publication);
+            }
+        }
+        self.deliver_run_along(now, route, run, publisher);
+    }
+
+    /// A run that another shard's client published.
+    pub(super) fn deliver_peer_run(&mut self, now: Time, bytes: &Bytes, v5: bool, publisher: SessionKey) {
+        let (topic, run) = Run::from_peer(bytes, v5).expect("a shard sends only what it has cut");
+        let route = self.router.route(topic);
+        self.deliver_run_along(now, &route, &run, publisher);
+    }
+
+    fn deliver_run_along(&mut self, now: Time, route: &Route, run: &Run<'_>, publisher: SessionKey) {
+        for subscriber in &route.direct {
+            if subscriber.when != When::Always {
+                let is_own = self.sessions[subscriber.session as usize].key == publisher;
+                if is_own != (subscriber.when == When::OwnOnly) {
+                    continue;
+                }
+            }
+            let ids = route.ids(subscriber);
+            if self.deliver_run(subscriber.session, run, ids) {
+                continue;
+            }
+            for payload in run.payloads() {
+                let publication = plain_publication(&route.topic, payload, publisher);
+                self.deliver(now, subscriber.session, &publication, subscriber.qos, false, ids, None);
+            }
+        }
+    }
+}
+
+/// One message of a run.
+fn plain_publication<'a>(topic: &'a str, payload: &'a [u8], publisher: SessionKey) -> Publication<'a> {
+    Publication::new(topic, &[], payload, QoS::AtMostOnce, false, Time::NEVER, publisher, None)
+}

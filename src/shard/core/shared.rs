@@ -1,0 +1,155 @@
+//! Shared subscriptions: each message goes to one member of the group (4.8.2).
+//!
+//! The publisher's shard chooses a shard by its number of connected members, that shard a member. A message that
+//! finds none is sent on once, then it waits in the group's one queue, on the shard its name hashes to.
+use super::{Core, ShardId};
+use crate::codec::QoS;
+use crate::router::Subscriber;
+use crate::session::message::{Message, Publication};
+use crate::session::outgoing::{Delivery, GroupKey};
+use crate::shard::envelope::{Envelope, SharedMessage};
+use crate::time::Time;
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+
+/// Members asked for room before the first of them has to queue.
+const CANDIDATES: usize = 8;
+
+/// Messages of groups that have no connected member.
+pub(super) struct GroupQueues {
+    queues: HashMap<GroupKey, VecDeque<Message>, ahash::RandomState>,
+}
+
+impl GroupQueues {
+    pub fn new(seed: u64) -> GroupQueues {
+        GroupQueues { queues: HashMap::with_hasher(ahash::RandomState::with_seeds(seed, 7, 8, 9)) }
+    }
+    /// Messages waiting.
+    pub fn len(&self) -> usize {
+        self.queues.values().map(VecDeque::len).sum()
+    }
+}
+
+impl Core {
+    /// One copy of a message for the group in `slot` of the router.
+    pub(super) fn publish_to_group(&mut self, now: Time, slot: u32, publication: &Publication<'_>) {
+        let group = self.router.groups().at(slot);
+        let key = group.key;
+        match group.choose_shard() {
+            Some(shard) if shard == self.shard => self.deliver_to_member(now, key, publication, 0),
+            Some(shard) => self.send_shared(shard, key, publication.message(), 0, false),
+            None => self.queue_for_group(now, key, publication),
+        }
+    }
+
+    fn send_shared(&mut self, to: ShardId, group: GroupKey, message: Message, hops: u8, for_queue: bool) {
+        self.send(to, Envelope::Shared(Box::new(SharedMessage { group, message, hops, for_queue })));
+    }
+
+    pub(super) fn deliver_shared(&mut self, now: Time, shared: SharedMessage) {
+        let SharedMessage { group, message, hops, for_queue } = shared;
+        if for_queue {
+            self.queue_for_group(now, group, &message.publication());
+        } else {
+            self.deliver_to_member(now, group, &message.publication(), hops);
+        }
+    }
+
+    /// To a connected member on this shard, one with room in its window if there is.
+    fn deliver_to_member(&mut self, now: Time, key: GroupKey, publication: &Publication<'_>, hops: u8) {
+        let Some(group) = self.router.groups().get(key) else { return };
+        let candidates: SmallVec<[Subscriber; CANDIDATES]> = group.candidates().take(CANDIDATES).collect();
+        let chosen = candidates.iter().find(|member| self.has_window(member.session)).or(candidates.first());
+        let Some(member) = chosen.copied() else {
+            let other = self.router.groups().get(key).and_then(|group| group.choose_other(self.shard));
+            return match other {
+                Some(shard) if hops == 0 => self.send_shared(shard, key, publication.message(), 1, false),
+                _ => self.queue_for_group(now, key, publication),
+            };
+        };
+        let id = [member.id];
+        let ids: &[u32] = if member.id == 0 { &[] } else { &id };
+        let retain = publication.retain && member.retain_as_published;
+        self.deliver(now, member.session, publication, member.qos, retain, ids, Some(key));
+    }
+
+    fn has_window(&self, session: u32) -> bool {
+        let session = &self.sessions[session as usize];
+        let Some(connection) = session.connection else { return false };
+        let connection = &self.connections[connection as usize];
+        connection.output.len() <= self.limits.output_mark
+            && session.outgoing.as_ref().is_none_or(|outgoing| outgoing.can_begin(connection.quota))
+    }
+
+    /// No member is connected: QoS 1 and 2 wait on the group's own shard, up to a bound where the oldest gives way.
+    fn queue_for_group(&mut self, now: Time, key: GroupKey, publication: &Publication<'_>) {
+        if publication.qos == QoS::AtMostOnce {
+            return;
+        }
+        let owner = (key.0 % u128::from(self.shards)) as ShardId;
+        if owner != self.shard {
+            return self.send_shared(owner, key, publication.message(), 0, true);
+        }
+        if self.router.groups().get(key).is_none() {
+            return;
+        }
+        let queue = self.group_queues.queues.entry(key).or_default();
+        queue.push_back(publication.message());
+        if queue.len() > self.limits.max_group_queue {
+            queue.pop_front();
+            self.counters.dropped_group_queue += 1;
+        }
+        self.unload_group_queue(now, key);
+    }
+
+    /// The members of a group changed: its queue, if it is on this shard, goes to those that are connected now, or
+    /// goes with its group.
+    pub(super) fn unload_group(&mut self, now: Time, share: &str, filter: &str) {
+        let key = self.keys.group(share, filter);
+        self.unload_group_queue(now, key);
+    }
+
+    fn unload_group_queue(&mut self, now: Time, key: GroupKey) {
+        while let Some(queue) = self.group_queues.queues.get_mut(&key) {
+            let Some(group) = self.router.groups().get(key) else {
+                self.group_queues.queues.remove(&key);
+                return;
+            };
+            let Some(shard) = group.choose_shard() else { return };
+            let Some(message) = queue.pop_front() else {
+                self.group_queues.queues.remove(&key);
+                return;
+            };
+            if message.is_expired(now) {
+                self.counters.dropped_expired += 1;
+            } else if shard == self.shard {
+                self.deliver_to_member(now, key, &message.publication(), 1);
+            } else {
+                self.send_shared(shard, key, message, 0, false);
+            }
+        }
+    }
+
+    /// Deliveries that a member cannot finish go to others of its group.
+    pub(super) fn give_back(&mut self, now: Time, deliveries: Vec<Delivery>) {
+        for delivery in deliveries {
+            let key = delivery.group.expect("only a group's deliveries are given back");
+            let publication = delivery.message.publication();
+            let Some(group) = self.router.groups().get(key) else { continue };
+            match group.choose_shard() {
+                Some(shard) if shard == self.shard => self.deliver_to_member(now, key, &publication, 0),
+                Some(shard) => self.send_shared(shard, key, delivery.message, 0, false),
+                None => self.queue_for_group(now, key, &publication),
+            }
+        }
+    }
+
+    /// A member went away: what it was not sent yet goes to others. What is in flight waits for its return.
+    pub(super) fn give_back_queued(&mut self, now: Time, session: u32) {
+        if let Some(outgoing) = &mut self.sessions[session as usize].outgoing {
+            let queued = outgoing.take_shared_queue();
+            self.give_back(now, queued);
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! The end: wills are published and delivered, then every client is told and closed.
+use super::Core;
+use super::connection::Phase;
+use super::deadlines::Timer;
+use crate::codec::ReasonCode;
+use crate::time::Time;
+
+/// Milliseconds between the wills and the end of the connections, so that the wills of one shard reach the
+/// subscribers of another.
+const WILLS_MS: u64 = 50;
+
+/// How far a shutdown has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stopping {
+    /// Not at all.
+    No,
+    /// Wills are being delivered.
+    Wills,
+    /// All connections are closed.
+    Done,
+}
+
+impl Core {
+    pub(super) fn begin_shutdown(&mut self, now: Time) {
+        if self.stopping != Stopping::No {
+            return;
+        }
+        self.stopping = Stopping::Wills;
+        let sessions: Vec<u32> = self.sessions.iter().map(|(slot, _)| slot as u32).collect();
+        for session in sessions {
+            self.release_will(session);
+        }
+        self.timers.insert(now + WILLS_MS, Timer::Shutdown);
+    }
+
+    /// Tells version 5 clients why they are closed (0x8B), and closes all.
+    pub(super) fn end_shutdown(&mut self) {
+        let connections: Vec<u32> = self.connections.iter().map(|(slot, _)| slot as u32).collect();
+        for slot in connections {
+            match self.connections[slot as usize].phase {
+                Phase::Connected => {
+                    self.say_goodbye(slot, ReasonCode::ServerShuttingDown);
+                }
+                Phase::AwaitConnect | Phase::Locating | Phase::Authenticating => self.drop_connection(slot),
+            }
+        }
+        self.stopping = Stopping::Done;
+    }
+}

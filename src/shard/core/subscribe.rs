@@ -1,0 +1,253 @@
+//! SUBSCRIBE and UNSUBSCRIBE. SUBACK is a promise: it waits until every other shard has recorded the interest, so
+//! that whatever is published anywhere after it was received is delivered.
+use super::input::Flow;
+use super::{ConnId, Core, ShardId};
+use crate::codec::{
+    PacketType, QoS, ReasonCode, SubAck, Subscribe, SubscribeFilter, SubscribeOptions, UnsubAck, Unsubscribe,
+};
+use crate::router::{InterestChange, Member, Subscriber};
+use crate::session::subscriptions::Subscription;
+use crate::shard::envelope::{Announcement, Envelope};
+use crate::time::Time;
+use crate::topic::{Shared, check_filter, parse_shared};
+use std::collections::VecDeque;
+
+/// A SUBSCRIBE that waits for the other shards.
+#[derive(Debug)]
+struct Waiting {
+    number: u64,
+    conn: ConnId,
+    packet_id: u16,
+    reasons: Vec<u8>,
+    scans: Vec<(Box<str>, Subscription)>,
+}
+
+/// Announcements of this shard's interest, and who has answered them.
+pub(super) struct Announcements {
+    /// Number of the last one.
+    last: u64,
+    /// The last one each shard has answered.
+    answered: Box<[u64]>,
+    waiting: VecDeque<Waiting>,
+}
+
+impl Announcements {
+    pub fn new(shards: u8) -> Announcements {
+        Announcements { last: 0, answered: vec![0; usize::from(shards)].into(), waiting: VecDeque::new() }
+    }
+
+    /// The last announcement that every other shard has recorded.
+    fn recorded(&self, here: ShardId) -> u64 {
+        let others = self.answered.iter().enumerate().filter(|(shard, _)| *shard != usize::from(here));
+        others.map(|(_, number)| *number).min().unwrap_or(u64::MAX)
+    }
+}
+
+impl Core {
+    pub(super) fn handle_subscribe(&mut self, now: Time, slot: u32, subscribe: &Subscribe<'_>) -> Flow {
+        let id = subscribe.subscription_id.unwrap_or(0);
+        let announcement = self.announcements.last + 1;
+        let mut waiting = Waiting {
+            number: 0,
+            conn: self.id(slot),
+            packet_id: subscribe.packet_id,
+            reasons: Vec::new(),
+            scans: Vec::new(),
+        };
+        let mut changes = Vec::new();
+        for filter in subscribe.filters() {
+            match self.subscribe(now, slot, &filter, id, announcement, &mut waiting, &mut changes) {
+                Ok(qos) => waiting.reasons.push(qos as u8),
+                Err(ReasonCode::ProtocolError) => {
+                    self.announce(changes);
+                    self.disconnect(now, slot, ReasonCode::ProtocolError);
+                    return Flow::Stop;
+                }
+                Err(reason) => {
+                    let is_v5 = self.connections[slot as usize].is_v5();
+                    // [MQTT-3.9.3-2] of 3.1.1 knows one failure.
+                    waiting.reasons.push(if is_v5 { reason.code() } else { 0x80 });
+                }
+            }
+        }
+        self.announce(changes);
+        if waiting.number > self.announcements.recorded(self.shard) {
+            self.announcements.waiting.push_back(waiting);
+        } else {
+            self.finish_subscribe(now, waiting);
+        }
+        Flow::Continue
+    }
+
+    /// One filter of a SUBSCRIBE ([MQTT-3.8.4-5]): the granted QoS.
+    #[allow(clippy::too_many_arguments)]
+    fn subscribe(
+        &mut self,
+        now: Time,
+        slot: u32,
+        filter: &SubscribeFilter<'_>,
+        id: u32,
+        announcement: u64,
+        waiting: &mut Waiting,
+        changes: &mut Vec<InterestChange>,
+    ) -> Result<QoS, ReasonCode> {
+        let shared = self.check_subscription(slot, filter)?;
+        let granted = filter.options.qos.min(QoS::from_bits(self.limits.max_qos).unwrap_or(QoS::ExactlyOnce));
+        let options = SubscribeOptions { qos: granted, ..filter.options };
+        let session_slot = self.connections[slot as usize].session;
+        let session = &mut self.sessions[session_slot as usize];
+        let is_new = session.subscriptions.get(filter.filter).is_none();
+        if is_new && session.subscriptions.len() >= self.limits.max_subscriptions {
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        let subscription = Subscription { options, id };
+        session.subscriptions.insert(filter.filter, subscription);
+        let subscriber = Subscriber::new(session_slot, id, options);
+        if let Some(shared) = shared {
+            self.counters.shared_subscriptions += u64::from(is_new);
+            let member = Member { subscriber, connected: true };
+            changes.push(self.router.join(shared.share, shared.filter, member));
+            waiting.number = announcement;
+            self.unload_group(now, shared.share, shared.filter);
+            return Ok(granted);
+        }
+        self.counters.subscriptions += u64::from(is_new);
+        let number = self.router.subscribe(filter.filter, subscriber, is_new, announcement);
+        if number == announcement {
+            changes.push(InterestChange::Add(filter.filter.into()));
+        }
+        waiting.number = waiting.number.max(number);
+        // [MQTT-3.3.1-9], -10, -11
+        if options.retain_handling == 0 || (options.retain_handling == 1 && is_new) {
+            waiting.scans.push((filter.filter.into(), subscription));
+        }
+        Ok(granted)
+    }
+
+    fn check_subscription<'a>(
+        &self,
+        slot: u32,
+        filter: &SubscribeFilter<'a>,
+    ) -> Result<Option<Shared<'a>>, ReasonCode> {
+        let levels = self.limits.max_topic_levels;
+        let is_v5 = self.connections[slot as usize].is_v5();
+        let shared = parse_shared(filter.filter, levels).map_err(|_| ReasonCode::TopicFilterInvalid)?;
+        match shared {
+            // [MQTT-3.8.3-4]
+            Some(_) if is_v5 && filter.options.no_local => Err(ReasonCode::ProtocolError),
+            Some(shared) => Ok(Some(shared)),
+            None => match check_filter(filter.filter, levels) {
+                Ok(()) => Ok(None),
+                Err(_) => Err(ReasonCode::TopicFilterInvalid),
+            },
+        }
+    }
+
+    /// Tells the other shards what this one is interested in.
+    pub(super) fn announce(&mut self, changes: Vec<InterestChange>) {
+        if self.shards == 1 {
+            return;
+        }
+        if changes.is_empty() {
+            return;
+        }
+        self.announcements.last += 1;
+        let number = self.announcements.last;
+        for peer in self.peers() {
+            let announcement = Announcement { number, changes: changes.clone() };
+            self.send(peer, Envelope::Announce(Box::new(announcement)));
+        }
+    }
+
+    /// Another shard announces; the answer waits for the retained publishes that were sent off before.
+    pub(super) fn handle_announcement(&mut self, now: Time, from: ShardId, announcement: Announcement) {
+        for change in &announcement.changes {
+            self.router.apply(from, change);
+            if let InterestChange::Group { share, filter, .. } = change {
+                self.unload_group(now, share, filter);
+            }
+        }
+        self.answer_announcement(from, announcement.number);
+    }
+
+    pub(super) fn handle_announced(&mut self, now: Time, from: ShardId, number: u64, retained: u64) {
+        self.note_seen(from, retained);
+        self.announcements.answered[usize::from(from)] = number;
+        let recorded = self.announcements.recorded(self.shard);
+        while self.announcements.waiting.front().is_some_and(|waiting| waiting.number <= recorded) {
+            let waiting = self.announcements.waiting.pop_front().expect("just seen");
+            self.finish_subscribe(now, waiting);
+        }
+    }
+
+    /// SUBACK ([MQTT-3.8.4-1]), then the retained messages.
+    fn finish_subscribe(&mut self, now: Time, waiting: Waiting) {
+        if !self.is_live(waiting.conn) {
+            return;
+        }
+        let slot = waiting.conn.slot;
+        let suback = SubAck::new(waiting.packet_id, &waiting.reasons);
+        self.write(slot, PacketType::SubAck, |version, out| suback.encode(version, out));
+        let session = self.connections[slot as usize].session;
+        for (filter, subscription) in waiting.scans {
+            self.begin_scan(now, session, filter, subscription);
+        }
+    }
+
+    pub(super) fn handle_unsubscribe(&mut self, now: Time, slot: u32, unsubscribe: &Unsubscribe<'_>) -> Flow {
+        let session = self.connections[slot as usize].session;
+        let mut reasons = Vec::new();
+        let mut changes = Vec::new();
+        for filter in unsubscribe.filters() {
+            let existed = self.sessions[session as usize].subscriptions.remove(filter).is_some();
+            if existed {
+                changes.extend(self.withdraw(now, session, filter));
+            }
+            let reason = if existed { ReasonCode::Success } else { ReasonCode::NoSubscriptionExisted };
+            reasons.push(reason.code());
+        }
+        self.cancel_scans_without_subscription(session);
+        self.announce(changes);
+        let unsuback = UnsubAck::new(unsubscribe.packet_id, &reasons);
+        self.write(slot, PacketType::UnsubAck, |version, out| unsuback.encode(version, out));
+        Flow::Continue
+    }
+
+    /// A subscription is gone from its session: takes it out of the router.
+    fn withdraw(&mut self, now: Time, session: u32, filter: &str) -> Option<InterestChange> {
+        if let Ok(Some(shared)) = parse_shared(filter, usize::MAX) {
+            self.counters.shared_subscriptions -= 1;
+            let change = self.router.leave(shared.share, shared.filter, session);
+            self.unload_group(now, shared.share, shared.filter);
+            return change;
+        }
+        self.counters.subscriptions -= 1;
+        self.router.unsubscribe(filter, session).then(|| InterestChange::Remove(filter.into()))
+    }
+
+    /// The end of a session ends its subscriptions.
+    pub(super) fn remove_subscriptions(&mut self, now: Time, session: u32) {
+        let subscriptions = std::mem::take(&mut self.sessions[session as usize].subscriptions);
+        let mut changes = Vec::new();
+        for (filter, _) in subscriptions.filters() {
+            changes.extend(self.withdraw(now, session, filter));
+        }
+        self.announce(changes);
+    }
+
+    /// A session's client connected or went away: its groups prefer members that are there.
+    pub(super) fn set_member_connected(&mut self, now: Time, session: u32, connected: bool) {
+        let subscriptions = std::mem::take(&mut self.sessions[session as usize].subscriptions);
+        let mut changes = Vec::new();
+        for (filter, _) in subscriptions.filters() {
+            if let Ok(Some(shared)) = parse_shared(filter, usize::MAX) {
+                changes.extend(self.router.set_connected(shared.share, shared.filter, session, connected));
+                if connected {
+                    self.unload_group(now, shared.share, shared.filter);
+                }
+            }
+        }
+        self.sessions[session as usize].subscriptions = subscriptions;
+        self.announce(changes);
+    }
+}
