@@ -1,6 +1,7 @@
 //! Wrong command lines and missing brokers: one sentence and an exit code.
 use crate::process::Running;
-use std::net::TcpListener;
+use socket2::{Domain, Socket, Type};
+use std::net::SocketAddr;
 
 fn run(words: &[&str]) -> (i32, String, String) {
     let output = Running::start(words).finish(b"");
@@ -53,7 +54,10 @@ fn a_wrong_command_line_is_one_sentence_and_exit_code_1() {
 
 #[test]
 fn no_broker_is_connection_refused_and_exit_code_1() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    // Bound, so that nobody else gets the port, but nobody listens.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let port = socket.local_addr().unwrap().as_socket().unwrap().port().to_string();
     for words in [&["pub", "-m", "x"][..], &["sub"], &["rr", "-e", "r", "-m", "x"]] {
         let common = ["-h", "127.0.0.1", "-p", &port, "-t", "a"];
         assert_eq!(
