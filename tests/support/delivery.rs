@@ -39,6 +39,22 @@ impl Client {
         self.expect_suback(id)
     }
 
+    /// SUBSCRIBE where messages may come before the SUBACK, as the standard allows: the codes and those messages,
+    /// which are not answered.
+    #[track_caller]
+    pub fn subscribe_amid(&mut self, filters: &[(&str, u8)]) -> (Vec<u8>, Vec<Publish>) {
+        let id = self.fresh_id();
+        self.send(&packet::subscribe(self.version, id, filters));
+        let mut early = Vec::new();
+        loop {
+            match self.receive() {
+                Packet::Publish(message) => early.push(message),
+                Packet::Suback { id: got, codes, .. } if got == id => return (codes, early),
+                other => panic!("expected SUBACK {id} or a message, got {other:?}"),
+            }
+        }
+    }
+
     /// Every message before the one with the payload [`END`], each answered to the end of its handshake.
     #[track_caller]
     pub fn messages_until_end(&mut self) -> Vec<Publish> {
