@@ -242,6 +242,11 @@ impl Ring {
                 return Ok(());
             }
         }
+        if wait != Wait::No && !self.closing.is_empty() {
+            // Their peers wait for the end, and it must not wait for the next event.
+            survivable(self.ring.submit())?;
+            self.close_given_up();
+        }
         match wait {
             Wait::No => {
                 let queue = self.ring.submission();
@@ -260,10 +265,15 @@ impl Ring {
                 survivable(self.ring.submit_and_wait(1))?;
             }
         }
-        if !self.closing.is_empty() && self.backlog.is_empty() && self.ring.submission().is_empty() {
+        self.close_given_up();
+        Ok(())
+    }
+
+    /// Closes the sockets that no submission names any more.
+    fn close_given_up(&mut self) {
+        if self.backlog.is_empty() && self.ring.submission().is_empty() {
             self.closing.clear();
         }
-        Ok(())
     }
 
     /// Something was asked that the kernel has not been told.
