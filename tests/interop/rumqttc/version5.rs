@@ -67,7 +67,8 @@ fn message_expires_and_its_interval_counts_down() {
             reader.subscribe(&format!("{base}/+"), 1);
             publisher.publish(&format!("{base}/fence"), 1, "fence");
             let mut messages: Vec<Message> = Vec::new();
-            while !["long", "fence"].iter().all(|name| messages.iter().any(|m| m.payload == name.as_bytes())) {
+            while !["long", "fence"].iter().all(|name| messages.iter().any(|m| m.payload == name.as_bytes()))
+            {
                 messages.push(reader.message());
             }
             messages
