@@ -166,11 +166,9 @@ pub fn connect(args: &ConnectionArgs) -> Result<Outcome, BenchError> {
 /// The run could not be made.
 pub fn churn(args: &ConnectionArgs) -> Result<Outcome, BenchError> {
     let mut run = Run::new(args, 1)?;
-    let begin = Instant::now();
-    let warm = begin + Duration::from_secs_f64(args.common.warmup);
-    let end = warm + Duration::from_secs_f64(args.common.seconds);
     let mut number = 0;
-    let mut cycle_until = |run: &mut Run<'_>, end: Instant| {
+    let mut cycle_for = |run: &mut Run<'_>, seconds: f64| {
+        let end = Instant::now() + Duration::from_secs_f64(seconds);
         let (cast, mut cycles) = (run.cast.clone(), 0);
         let specs = std::iter::from_fn(|| {
             number += 1;
@@ -182,10 +180,10 @@ pub fn churn(args: &ConnectionArgs) -> Result<Outcome, BenchError> {
         })?;
         Ok::<u64, BenchError>(cycles)
     };
-    cycle_until(&mut run, warm)?;
+    cycle_for(&mut run, args.common.warmup)?;
     run.took.reset();
     let meter = Meter::start(&run)?;
-    let cycles = cycle_until(&mut run, end)?;
+    let cycles = cycle_for(&mut run, args.common.seconds)?;
     let report = meter.report(&run, "churn", "cycles", cycles)?;
     Ok(run.conclude(report, args.rate.is_none()))
 }
