@@ -462,3 +462,14 @@ fn with_retain_nothing_says_that_it_is_not_available() {
         assert_ne!(limits.number(prop::RETAIN_AVAILABLE), Some(0));
     });
 }
+
+#[test]
+fn one_retained_topic_above_the_limit_gets_0x97() {
+    // The limit is the whole broker's; the owner of a topic may know of it later than the publisher's shard.
+    each_broker_with(&["--max-retained", "0"], |broker| {
+        let mut publisher = Client::new(broker, Version::V5);
+        publisher.send_publish(&Publish::new(&unique("retained"), "kept?").qos(1).id(1).retain());
+        publisher.expect_ack_code(Kind::Puback, 1, 0x97);
+        publisher.publish(&unique("plain"), 1, "not retained");
+    });
+}

@@ -375,3 +375,19 @@ fn a_subscribe_with_packet_id_0_closes_the_connection() {
         client.expect_disconnect_in(&[0x81, 0x82]);
     });
 }
+
+#[test]
+fn one_subscription_above_the_limit_gets_0x97() {
+    each_version_with(&["--max-subscriptions", "3"], |broker, version| {
+        let topic = unique("subscriptions");
+        let names: Vec<String> = (0..5).map(|n| format!("{topic}/{n}")).collect();
+        let filters: Vec<(&str, u8)> = names.iter().map(|name| (name.as_str(), 1)).collect();
+        let failure = if version.is_5() { 0x97 } else { 0x80 };
+        let mut client = Client::new(broker, version);
+        assert_eq!(client.subscribe_codes(&filters), [1, 1, 1, failure, failure]);
+        // Replacing one needs no further room, and leaving one makes some.
+        assert_eq!(client.subscribe_codes(&filters[..1]), [1]);
+        client.unsubscribe(&names[1]);
+        assert_eq!(client.subscribe_codes(&filters[3..]), [1, failure]);
+    });
+}

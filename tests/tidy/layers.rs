@@ -151,7 +151,7 @@ pub fn impure_names(sources: &[Source]) -> Vec<Finding> {
 
 /// Layers 0 to 3 go over no hash map: its order would show. `// ORDER:` on the line or just above says why it cannot.
 pub fn hash_iteration(sources: &[Source]) -> Vec<Finding> {
-    const MAPS: [&str; 4] = ["HashMap", "HashSet", "AHashMap", "AHashSet"];
+    const MAPS: [&str; 5] = ["HashMap", "HashSet", "AHashMap", "AHashSet", "HashTable"];
     const WALKS: [&str; 11] = [
         "iter",
         "iter_mut",

@@ -1,7 +1,7 @@
 //! How connections and sessions end, and what becomes of their wills.
 use super::connection::{Connection, Phase};
 use super::{Action, ConnId, Core};
-use crate::codec::{ConnAck, Disconnect, ReasonCode, Version};
+use crate::codec::{ConnAck, Disconnect, PacketType, ReasonCode, Version};
 use crate::session::Will;
 use crate::time::Time;
 
@@ -50,10 +50,10 @@ impl Core {
         if connection.phase == Phase::AwaitConnect {
             return self.drop_connection(slot);
         }
-        let version = connection.version;
         self.counters.closes[usize::from(reason.code())] += 1;
-        self.counters.packets_sent[2] += 1;
-        ConnAck::new(false, reason).encode(version, self.writer(slot));
+        self.write(slot, PacketType::ConnAck, |version, out| {
+            ConnAck::new(false, reason).encode(version, out)
+        });
         self.drop_connection(slot);
     }
 
@@ -70,8 +70,8 @@ impl Core {
             self.counters.protocol_errors += 1;
         }
         if self.connections[slot as usize].version == Version::V5 {
-            self.counters.packets_sent[14] += 1;
-            Disconnect::new(reason).encode(Version::V5, self.writer(slot));
+            let packet = PacketType::Disconnect;
+            self.write(slot, packet, |version, out| Disconnect::new(reason).encode(version, out));
         }
         let conn = self.id(slot);
         let connection = self.forget(slot);

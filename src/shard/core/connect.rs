@@ -6,8 +6,8 @@ use super::connection::{Pending, Phase};
 use super::input::Flow;
 use super::{Action, ConnId, Core};
 use crate::codec::{
-    ConnAck, ConnAckProperties, Connect, Cut, DecodeError, Frame, Packet, QoS, ReasonCode, Version, cut,
-    decode,
+    ConnAck, ConnAckProperties, Connect, Cut, DecodeError, Frame, Packet, PacketType, QoS, ReasonCode,
+    Version, cut, decode,
 };
 use crate::session::alias::OutgoingAliases;
 use crate::session::message::{Message, SessionKey};
@@ -46,8 +46,9 @@ impl Core {
             self.drop_connection(slot);
             return Flow::Stop;
         };
-        self.connections[slot as usize].version = connect.version;
-        self.connections[slot as usize].phase = Phase::Locating;
+        let connection = &mut self.connections[slot as usize];
+        connection.phase = Phase::Locating;
+        connection.learn(connect);
         if let Err(reason) = self.check_connect(connect) {
             self.refuse(slot, reason);
             return Flow::Stop;
@@ -178,7 +179,7 @@ impl Core {
         let Ok(Packet::Connect(connect)) = decode(frame, Version::V5) else {
             unreachable!("a CONNECT that was put aside was decoded once")
         };
-        self.connections[slot as usize].version = connect.version;
+        self.connections[slot as usize].learn(&connect);
         if self.begin_session(now, slot, &connect, &bytes[..length], assigned, claim) == Flow::Continue {
             self.receive_slice(now, slot, &bytes[length..]);
         }
@@ -315,9 +316,7 @@ impl Core {
         connection.session = session_slot;
         connection.phase = Phase::Connected;
         connection.patience = u32::from(keep_alive) * 1500;
-        connection.max_packet = properties.maximum_packet_size.unwrap_or(u32::MAX);
         connection.quota = properties.receive_maximum.min(self.limits.max_inflight).max(1);
-        connection.problem_information = properties.request_problem_information;
         connection.alias_maximum = if is_v5 { self.limits.topic_alias_maximum } else { 0 };
         if aliases > 0 {
             connection.extras().outgoing_aliases = Some(OutgoingAliases::new(aliases));
@@ -367,7 +366,6 @@ impl Core {
             ..ConnAckProperties::default()
         };
         let connack = ConnAck { session_present, reason: ReasonCode::Success, properties };
-        self.counters.packets_sent[2] += 1;
-        connack.encode(connect.version, self.writer(slot));
+        self.write(slot, PacketType::ConnAck, |version, out| connack.encode(version, out));
     }
 }

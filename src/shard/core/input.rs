@@ -1,7 +1,7 @@
 //! From bytes to packets: cuts what arrived, keeps the torn end, and hands each packet to its chapter.
 use super::Core;
 use super::connection::{Phase, Torn};
-use crate::codec::{Cut, DecodeError, Frame, Packet, ReasonCode, cut, decode};
+use crate::codec::{Cut, DecodeError, Frame, Packet, PacketType, ReasonCode, cut, decode};
 use crate::session::run::cut_run;
 use crate::time::Time;
 use bytes::{Bytes, BytesMut};
@@ -198,8 +198,7 @@ impl Core {
 
     /// [MQTT-3.12.4-1].
     fn answer_ping(&mut self, slot: u32) {
-        self.counters.packets_sent[13] += 1;
-        self.writer(slot).extend_from_slice(&[0xD0, 0]);
+        self.write(slot, PacketType::PingResp, |version, out| Packet::PingResp.encode(version, out));
     }
 
     /// Bytes that are no packet end their connection, with the reason where the client can be told

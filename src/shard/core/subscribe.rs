@@ -1,6 +1,5 @@
 //! SUBSCRIBE and UNSUBSCRIBE. SUBACK is a promise: it waits until every other shard has recorded the interest, so
 //! that whatever is published anywhere after it was received is delivered.
-use super::connection::Connection;
 use super::input::Flow;
 use super::{ConnId, Core, ShardId};
 use crate::codec::{
@@ -187,9 +186,8 @@ impl Core {
             return;
         }
         let slot = waiting.conn.slot;
-        let version = self.connections[slot as usize].version;
-        self.counters.packets_sent[PacketType::SubAck as usize] += 1;
-        SubAck::new(waiting.packet_id, &waiting.reasons).encode(version, self.writer(slot));
+        let suback = SubAck::new(waiting.packet_id, &waiting.reasons);
+        self.write(slot, PacketType::SubAck, |version, out| suback.encode(version, out));
         let session = self.connections[slot as usize].session;
         for (filter, subscription) in waiting.scans {
             self.begin_scan(now, session, filter, subscription);
@@ -197,7 +195,7 @@ impl Core {
     }
 
     pub(super) fn handle_unsubscribe(&mut self, now: Time, slot: u32, unsubscribe: &Unsubscribe<'_>) -> Flow {
-        let Connection { session, version, .. } = self.connections[slot as usize];
+        let session = self.connections[slot as usize].session;
         let mut reasons = Vec::new();
         let mut changes = Vec::new();
         for filter in unsubscribe.filters() {
@@ -210,8 +208,8 @@ impl Core {
         }
         self.cancel_scans_without_subscription(session);
         self.announce(changes);
-        self.counters.packets_sent[PacketType::UnsubAck as usize] += 1;
-        UnsubAck::new(unsubscribe.packet_id, &reasons).encode(version, self.writer(slot));
+        let unsuback = UnsubAck::new(unsubscribe.packet_id, &reasons);
+        self.write(slot, PacketType::UnsubAck, |version, out| unsuback.encode(version, out));
         Flow::Continue
     }
 
