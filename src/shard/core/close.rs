@@ -51,7 +51,9 @@ impl Core {
             return self.drop_connection(slot);
         }
         self.counters.closes[usize::from(reason.code())] += 1;
-        self.write(slot, PacketType::ConnAck, |version, out| ConnAck::new(false, reason).encode(version, out));
+        self.write(slot, PacketType::ConnAck, |version, out| {
+            ConnAck::new(false, reason).encode(version, out)
+        });
         self.drop_connection(slot);
     }
 

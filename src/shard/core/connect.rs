@@ -6,8 +6,8 @@ use super::connection::{Pending, Phase};
 use super::input::Flow;
 use super::{Action, ConnId, Core};
 use crate::codec::{
-    ConnAck, ConnAckProperties, Connect, Cut, DecodeError, Frame, Packet, PacketType, QoS, ReasonCode, Version, cut,
-    decode,
+    ConnAck, ConnAckProperties, Connect, Cut, DecodeError, Frame, Packet, PacketType, QoS, ReasonCode,
+    Version, cut, decode,
 };
 use crate::session::alias::OutgoingAliases;
 use crate::session::message::{Message, SessionKey};

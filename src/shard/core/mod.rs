@@ -5,6 +5,7 @@
 //! session, `publish` and `deliver` move messages, `acknowledge` finishes them, `subscribe`, `retained` and `shared`
 //! are what their names say, `close` ends connections and sessions.
 mod acknowledge;
+mod audit;
 mod authenticate;
 mod close;
 mod connect;

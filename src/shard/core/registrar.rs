@@ -27,6 +27,11 @@ impl Registrar {
         }
     }
 
+    /// Client ids that have a home.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// The home of a client id, and the number of this claim. A new id gets the shard with the fewest sessions,
     /// `here` (where the registrar is) among equals.
     fn claim(&mut self, client: u128, here: ShardId) -> (ShardId, u64) {

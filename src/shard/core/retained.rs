@@ -11,6 +11,7 @@
 use super::deadlines::Timer;
 use super::{Core, ShardId};
 use crate::codec::{QoS, ReasonCode};
+use crate::metrics::Counters;
 use crate::session::message::{Message, Publication};
 use crate::session::subscriptions::Subscription;
 use crate::shard::envelope::{Envelope, RetainedMessage, RoutedMessage, ScanPart, ScanRequest};
@@ -78,6 +79,35 @@ impl Retained {
             scans: BTreeMap::new(),
             scans_begun: 0,
         }
+    }
+
+    /// Scans that are not finished.
+    pub fn scans(&self) -> usize {
+        self.scans.len()
+    }
+    /// Announcements that are not answered.
+    pub fn unanswered(&self) -> usize {
+        self.unanswered.len()
+    }
+    /// A timer waits for the next message to expire.
+    pub fn is_armed(&self) -> bool {
+        !self.expiring.is_empty()
+    }
+
+    /// Panics if the tables or the gauges contradict each other.
+    pub fn audit(&self, counters: &Counters) {
+        let (mut messages, mut bytes, mut expiring) = (0, 0, 0);
+        self.messages.for_each(&mut |topic, kept| {
+            messages += 1;
+            bytes += kept.message.payload().len() as u64;
+            let expires = kept.message.expires;
+            if expires != Time::NEVER {
+                expiring += 1;
+                assert!(self.expiring.contains(&(expires, topic.into())));
+            }
+        });
+        assert_eq!((counters.retained_messages, counters.retained_bytes), (messages, bytes));
+        assert_eq!(self.expiring.len(), expiring);
     }
 }
 

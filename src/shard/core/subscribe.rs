@@ -36,6 +36,11 @@ impl Announcements {
         Announcements { last: 0, answered: vec![0; usize::from(shards)].into(), waiting: VecDeque::new() }
     }
 
+    /// SUBSCRIBEs that wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// The last announcement that every other shard has recorded.
     fn recorded(&self, here: ShardId) -> u64 {
         let others = self.answered.iter().enumerate().filter(|(shard, _)| *shard != usize::from(here));
