@@ -147,8 +147,8 @@ impl Core {
     }
 
     /// Another connection takes the session of `slot` ([MQTT-3.1.4-3]). Its will is published unless the new
-    /// connection resumes the session within the will delay ([MQTT-3.1.3-9]).
-    pub(super) fn take_over(&mut self, now: Time, slot: u32, clean_start: bool) {
+    /// connection resumes the session within the will delay ([MQTT-3.1.3-9]). `is_over`: the caller ends the session.
+    pub(super) fn take_over(&mut self, now: Time, slot: u32, is_over: bool) {
         let connection = self.sessions[slot as usize].connection;
         if let Some(connection) = connection {
             self.counters.takeovers += 1;
@@ -158,7 +158,7 @@ impl Core {
             self.set_member_connected(now, slot, false);
             self.sessions[slot as usize].connection = None;
         }
-        if clean_start {
+        if is_over {
             return;
         }
         let session = &mut self.sessions[slot as usize];
