@@ -145,6 +145,14 @@ impl World {
         }
     }
 
+    /// Steps until nothing can happen any more; what nobody listens to is cut.
+    fn rest(&mut self) {
+        self.run_dry();
+        self.clients.iter_mut().for_each(|client| client.cut_abandoned(&mut self.broker));
+        self.run_dry();
+        self.clients.iter_mut().for_each(Client::notice_rest);
+    }
+
     fn wish(&mut self, clean: bool) -> Wish {
         let rng = &mut self.workload;
         Wish {
@@ -253,22 +261,19 @@ impl World {
 
     fn pass_time(&mut self, millis: u64) {
         self.pass_until(self.broker.now + millis);
-        self.run_dry();
+        self.rest();
     }
 
     /// Faults end, whoever has a session comes back, and everything comes to rest.
     fn settle(&mut self) {
-        self.run_dry();
-        self.clients.iter_mut().for_each(|client| client.cut_abandoned(&mut self.broker));
+        self.rest();
         for client in 0..self.clients.len() {
             if self.clients[client].has_session() && !self.clients[client].is_up() {
                 let wish = Wish { expiry: 600, ..self.wish(false) };
                 self.connect(client, wish);
             }
         }
-        self.run_dry();
-        self.clients.iter_mut().for_each(|client| client.cut_abandoned(&mut self.broker));
-        self.run_dry();
+        self.rest();
         for client in &self.clients {
             assert!(!client.is_linked() || client.is_idle(), "{}", client.unfinished());
         }
@@ -284,9 +289,7 @@ impl World {
         for client in &mut self.clients {
             client.disconnect(&mut self.broker, &mut self.oracle, ReasonCode::Success);
         }
-        self.run_dry();
-        self.clients.iter_mut().for_each(|client| client.cut_abandoned(&mut self.broker));
-        self.run_dry();
+        self.rest();
         let Counters { sessions, clients_connected, subscriptions, shared_subscriptions, .. } =
             self.broker.counters();
         assert_eq!((sessions, clients_connected, subscriptions, shared_subscriptions), (0, 0, 0, 0));

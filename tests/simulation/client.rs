@@ -104,6 +104,8 @@ pub struct Client {
     stored: BTreeMap<u16, usize>,
     /// Pipes the client has turned its back on without closing them.
     abandoned: Vec<usize>,
+    /// A CONNECT whose answer never came may still be on its way through the broker and take the session over.
+    has_rival: bool,
 }
 
 /// Packet ids in use: few, so that they are used again soon.
@@ -123,6 +125,7 @@ impl Client {
             last_id: 0,
             stored: BTreeMap::new(),
             abandoned: Vec::new(),
+            has_rival: false,
         }
     }
 
@@ -240,6 +243,10 @@ impl Client {
 
     /// What the end of a connection means for the session.
     fn lose(&mut self, now: Time, oracle: &mut Oracle, link: &Link) {
+        if self.has_rival {
+            self.belief = Belief::Unknown;
+            return self.forget(oracle);
+        }
         if link.is_up {
             if link.expiry == 0 {
                 self.belief = Belief::Absent;
@@ -251,6 +258,7 @@ impl Client {
         }
         // CONNECT was sent, and nobody knows whether it was received.
         let wish = &link.wish;
+        self.has_rival = true;
         self.belief = match self.belief {
             Belief::Present(until) if !wish.clean && wish.expiry > 0 => {
                 Belief::Present(until.min(now.plus_secs(wish.expiry)))
@@ -276,6 +284,11 @@ impl Client {
         for pipe in self.abandoned.drain(..) {
             broker.cut(pipe, usize::MAX, CloseCause::Error);
         }
+    }
+
+    /// Nothing is under way in the broker any more.
+    pub fn notice_rest(&mut self) {
+        self.has_rival = false;
     }
 
     /// Whether the session may have expired by now; if so it is given up.
@@ -407,7 +420,9 @@ impl Client {
             return broker.write(link.pipe, &bytes);
         }
         if broker.is_at_end(link.pipe) {
-            panic!("the broker closed the connection of {} for no reason", self.id);
+            assert!(self.has_rival, "the broker closed the connection of {} for no reason", self.id);
+            let link = self.link.take().expect("just seen");
+            return self.lose(broker.now, oracle, &link);
         }
         let bytes = broker.read(link.pipe, rng.pick(&[1, 3, 50, usize::MAX]));
         link.bytes.extend_from_slice(&bytes);
@@ -448,7 +463,8 @@ impl Client {
             Packet::PubAck(ack) => self.handle_ack(broker, oracle, ack, QoS::AtLeastOnce),
             Packet::PubRec(ack) => self.handle_ack(broker, oracle, ack, QoS::ExactlyOnce),
             Packet::PubComp(ack) => {
-                assert_eq!(ack.reason, ReasonCode::Success, "{} gets {ack:?}", self.id);
+                // After a reconnect the PUBCOMP that got lost may have finished it.
+                assert!(ack.reason == ReasonCode::Success || link.was_present, "{} gets {ack:?}", self.id);
                 let at = self.outgoing.iter().position(|out| out.id == ack.packet_id && out.is_released);
                 self.outgoing.remove(at.expect("PUBCOMP for what was released"));
             }
@@ -473,6 +489,10 @@ impl Client {
                 }
                 _ => panic!("{unsuback:?} was not asked for"),
             },
+            Packet::Disconnect(disconnect) => {
+                let is_taken_over = disconnect.reason == ReasonCode::SessionTakenOver;
+                assert!(is_taken_over && self.has_rival, "{} gets {disconnect:?}", self.id);
+            }
             other => panic!("{} gets {other:?}", self.id),
         }
     }
