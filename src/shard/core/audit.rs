@@ -77,7 +77,7 @@ impl Core {
                 let is_shared = matches!(parse_shared(filter, usize::MAX), Ok(Some(_)));
                 *if is_shared { &mut shared } else { &mut plain } += 1;
             }
-            scans += usize::from(session.scans);
+            scans += session.scans as usize;
             if let Some(outgoing) = &session.outgoing {
                 outgoing.audit();
             }

@@ -140,25 +140,25 @@ impl Core {
                 self.release_will(slot);
             }
         }
-        self.cancel_scans(slot);
+        self.pause_scans(slot);
         self.set_member_connected(now, slot, false);
         self.give_back_queued(now, slot);
         self.arm_session(slot);
     }
 
     /// Another connection takes the session of `slot` ([MQTT-3.1.4-3]). Its will is published unless the new
-    /// connection resumes the session within the will delay ([MQTT-3.1.3-9]).
-    pub(super) fn take_over(&mut self, now: Time, slot: u32, clean_start: bool) {
+    /// connection resumes the session within the will delay ([MQTT-3.1.3-9]). `is_over`: the caller ends the session.
+    pub(super) fn take_over(&mut self, now: Time, slot: u32, is_over: bool) {
         let connection = self.sessions[slot as usize].connection;
         if let Some(connection) = connection {
             self.counters.takeovers += 1;
             self.counters.clients_connected -= 1;
             self.say_goodbye(connection, ReasonCode::SessionTakenOver);
-            self.cancel_scans(slot);
+            self.pause_scans(slot);
             self.set_member_connected(now, slot, false);
             self.sessions[slot as usize].connection = None;
         }
-        if clean_start {
+        if is_over {
             return;
         }
         let session = &mut self.sessions[slot as usize];

@@ -245,6 +245,7 @@ impl Core {
                 outgoing.begin_connection();
             }
             self.pump(now, slot);
+            self.continue_scans(now, slot);
         }
         Flow::Continue
     }
@@ -260,8 +261,10 @@ impl Core {
     ) -> Option<(u32, bool)> {
         let existing = self.find_session(client_id);
         if let Some(session) = existing {
-            self.take_over(now, session, clean_start);
-            if !clean_start {
+            // A session that ends with its connection is not gone on with, however that ends ([MQTT-3.1.2-23]).
+            let is_over = clean_start || !self.sessions[session as usize].is_persistent();
+            self.take_over(now, session, is_over);
+            if !is_over {
                 self.sessions[session as usize].claim = claim;
                 return Some((session, true));
             }
