@@ -32,6 +32,8 @@ impl Core {
         let connection = self.forget(slot);
         if connection.phase == Phase::Connected {
             self.detach(now, connection.session);
+        } else {
+            self.give_up_pending(&connection);
         }
     }
 
@@ -95,6 +97,11 @@ impl Core {
             session.will = None;
         }
         self.counters.closes[usize::from(disconnect.reason.code())] += 1;
+        self.close_silently(now, slot);
+    }
+
+    /// Ends a client's connection without a word.
+    pub(super) fn close_silently(&mut self, now: Time, slot: u32) {
         let conn = self.id(slot);
         let connection = self.forget(slot);
         self.detach(now, connection.session);
@@ -113,15 +120,13 @@ impl Core {
         self.actions.push_back(Action::Close { conn });
     }
 
-    /// A claim whose CONNECT came to nothing.
+    /// A claim whose CONNECT came to nothing. While the registrar has not answered it is given up with its answer.
     fn give_up_pending(&mut self, connection: &Connection) {
         if let Some(pending) = connection.extras.as_ref().and_then(|extras| extras.pending.as_ref())
+            && pending.home.is_some()
             && let Some(client_id) = super::connect::pending_client_id(pending)
         {
-            match self.find_session(&client_id) {
-                Some(session) => self.sessions[session as usize].claim = pending.claim,
-                None => self.give_up_claim(&client_id, pending.claim),
-            }
+            self.give_up_claim(self.keys.fingerprint(&client_id));
         }
     }
 
@@ -183,7 +188,7 @@ impl Core {
             entry.remove();
         }
         self.counters.sessions -= 1;
-        self.give_up_claim(&session.client_id, session.claim);
+        self.give_up_claim(self.keys.fingerprint(&session.client_id));
         if let Some(outgoing) = &mut session.outgoing {
             let given_back = outgoing.take_shared();
             self.give_back(now, given_back);

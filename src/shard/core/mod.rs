@@ -21,6 +21,8 @@ mod shared;
 mod shutdown;
 mod subscribe;
 mod sys;
+#[cfg(test)]
+mod tests;
 
 use super::envelope::{Envelope, Socket};
 use super::output::{BufferPool, Output};
