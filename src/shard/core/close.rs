@@ -22,8 +22,14 @@ impl Core {
     }
 
     pub(super) fn end_doomed(&mut self, now: Time, doomed: Doomed) {
-        if self.is_live(doomed.conn) {
-            self.disconnect(now, doomed.conn.slot, doomed.reason);
+        if !self.is_live(doomed.conn) {
+            return;
+        }
+        let slot = doomed.conn.slot;
+        if self.connections[slot as usize].phase == Phase::Connected {
+            self.disconnect(now, slot, doomed.reason);
+        } else {
+            self.refuse(slot, doomed.reason);
         }
     }
 

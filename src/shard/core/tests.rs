@@ -1,7 +1,11 @@
 //! Promises of the core that a client could break once, each as the shortest way to break it.
 use super::*;
+use crate::auth::test_method::TestMethod;
+use crate::codec::QoS;
 use crate::codec::{Connect, ConnectProperties, Version};
 use crate::limits::Limits;
+use crate::session::message::{Message, SessionKey};
+use crate::shard::envelope::RoutedMessage;
 
 const NOW: Time = Time(1000);
 
@@ -11,8 +15,9 @@ struct Broker(Vec<Core>);
 impl Broker {
     fn new(shards: u8, limits: Limits) -> Broker {
         let limits = Arc::new(Limits { sys_interval_ms: 0, ..limits });
+        let methods: Methods = Arc::new([Box::new(TestMethod) as Box<_>]);
         let config =
-            |shard| CoreConfig { shard, shards, seed: 3, limits: limits.clone(), methods: Arc::new([]) };
+            |shard| CoreConfig { shard, shards, seed: 3, limits: limits.clone(), methods: methods.clone() };
         Broker((0..shards).map(|shard| Core::new(config(shard), NOW)).collect())
     }
 
@@ -82,6 +87,39 @@ fn a_client_that_is_gone_before_its_home_is_found_leaves_no_claim() {
         }
         broker.0.iter().for_each(|core| core.audit().check_empty());
     }
+}
+
+#[test]
+fn an_auth_that_is_too_large_refuses_the_connection() {
+    let mut broker = Broker::new(1, Limits::default());
+    let core = &mut broker.0[0];
+    let conn = core.handle_accept(NOW).expect("room");
+    let properties = ConnectProperties {
+        maximum_packet_size: Some(10),
+        authentication_method: Some("RINGMQ-TEST"),
+        authentication_data: Some(b"hello"),
+        ..ConnectProperties::default()
+    };
+    core.handle_bytes(NOW, conn, &connect("a", properties));
+    assert_eq!(core.poll_action(), Some(Action::Established { conn }));
+    assert_eq!(core.poll_action(), Some(Action::Close { conn }));
+    assert_eq!(core.take_output(conn).single(), Some(&b"\x20\x03\x00\x95\x00"[..]));
+    core.audit().check_empty();
+}
+
+#[test]
+fn a_message_for_a_client_that_a_shutdown_has_closed_harms_nobody() {
+    let mut broker = Broker::new(1, Limits::default());
+    let core = &mut broker.0[0];
+    let conn = core.handle_accept(NOW).expect("room");
+    core.handle_bytes(NOW, conn, &connect("a", ConnectProperties::default()));
+    core.handle_bytes(NOW, conn, b"\x82\x07\x00\x01\x00\x00\x01t\x01");
+    core.handle_command(NOW, Command::Shutdown);
+    core.handle_deadlines(NOW + 1000);
+    assert!(core.is_stopped());
+    let message = Message::new("t", &[], b"late", QoS::AtLeastOnce, false, Time::NEVER, SessionKey::BROKER);
+    core.handle_envelope(NOW + 1001, 0, Envelope::Publish(Box::new(RoutedMessage { message, retained: 0 })));
+    assert_eq!(core.counters().clients_connected, 0);
 }
 
 #[test]
