@@ -1,6 +1,7 @@
 //! What must hold of a core between two inputs, for the simulation and the fuzzer.
 use super::Core;
 use super::connection::Phase;
+use super::shutdown::Stopping;
 use crate::topic::parse_shared;
 
 /// How much of everything there is.
@@ -26,6 +27,10 @@ impl Core {
         assert!(self.to_self.is_empty() && self.doomed.is_empty() && self.wills.is_empty(), "work is left");
         self.audit_connections();
         self.audit_sessions();
+        let of_connections = self.connections.iter().filter(|(_, connection)| connection.timer.is_some());
+        let of_sessions = self.session_timers.iter().filter(|timer| timer.is_some());
+        let armed = of_connections.count() + of_sessions.count() + self.own_timers();
+        assert_eq!(self.timers.len(), armed, "timers nobody waits for");
         let sizes = [
             ("connections", self.connections.len()),
             ("closing", self.closing.len()),
@@ -46,7 +51,8 @@ impl Core {
 
     /// Timers that belong to no connection and no session.
     fn own_timers(&self) -> usize {
-        usize::from(self.limits.sys_interval_ms > 0) + usize::from(self.retained.is_armed())
+        let of_shutdown = usize::from(self.stopping == Stopping::Wills);
+        usize::from(self.limits.sys_interval_ms > 0) + usize::from(self.retained.is_armed()) + of_shutdown
     }
 
     fn audit_connections(&self) {
@@ -66,11 +72,12 @@ impl Core {
     fn audit_sessions(&self) {
         assert_eq!(self.counters.sessions, self.sessions.len() as u64);
         assert_eq!(self.directory.len(), self.sessions.len());
+        let is_over = self.stopping != Stopping::No;
         let (mut plain, mut shared, mut scans) = (0, 0, 0);
         for (slot, session) in self.sessions.iter() {
             assert_eq!(self.find_session(&session.client_id), Some(slot as u32));
             assert!(
-                session.connection.is_some() || session.is_persistent(),
+                is_over || session.connection.is_some() || session.is_persistent(),
                 "a session that should have ended"
             );
             for (filter, _) in session.subscriptions.filters() {

@@ -187,6 +187,7 @@ impl Core {
         self.release_will(slot);
         self.cancel_scans(slot);
         self.remove_subscriptions(now, slot);
+        self.disarm_session(slot);
         let mut session = self.sessions.remove(slot as usize);
         assert!(session.connection.is_none(), "a session does not end under its connection");
         let hash = self.keys.hash(&session.client_id);

@@ -309,6 +309,7 @@ impl Core {
                 Message::new(will.topic, &forwarded, will.payload, qos, retain, Time::NEVER, session.key);
             Box::new(Will { message, expiry: will.properties.message_expiry, delay: will.delay })
         });
+        self.disarm_session(session_slot);
         let keep_alive = self.keep_alive(connect);
         let aliases = properties.topic_alias_maximum.min(self.limits.topic_alias_maximum_outgoing);
         let connection = &mut self.connections[slot as usize];

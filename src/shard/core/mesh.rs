@@ -39,7 +39,7 @@ impl Core {
             Envelope::Shared(shared) => self.deliver_shared(now, *shared),
             Envelope::Announce(announcement) => self.handle_announcement(now, from, *announcement),
             Envelope::Announced { number, retained } => self.handle_announced(now, from, number, retained),
-            Envelope::Retain(routed) => self.handle_retain(now, from, *routed),
+            Envelope::Retain(routed) => self.handle_retain(from, *routed),
             Envelope::Retained(number) => self.handle_retained(from, number),
             Envelope::Scan(request) => self.handle_scan(now, from, &request),
             Envelope::Scanned(part) => self.handle_scanned(now, *part),

@@ -208,7 +208,7 @@ impl Core {
         }
         let mut number = 0;
         if publication.retain {
-            match self.retain(now, publication) {
+            match self.retain(publication) {
                 Ok(retained) => number = retained,
                 Err(reason) => return Published::Refused(reason),
             }

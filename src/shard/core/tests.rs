@@ -123,6 +123,38 @@ fn a_message_for_a_client_that_a_shutdown_has_closed_harms_nobody() {
 }
 
 #[test]
+fn coming_and_going_leaves_one_timer() {
+    let mut broker = Broker::new(1, Limits::default());
+    let core = &mut broker.0[0];
+    for minute in 0..50 {
+        let now = NOW + 60_000 * minute;
+        let properties = ConnectProperties { session_expiry: 100_000, ..ConnectProperties::default() };
+        let conn = core.handle_accept(now).expect("room");
+        core.handle_bytes(now, conn, &connect("a", properties));
+        // A retained message that expires in 65,536 seconds, and is removed again.
+        core.handle_bytes(now, conn, b"\x31\x0a\x00\x01t\x05\x02\x00\x01\x00\x00x\x31\x04\x00\x01t\x00");
+        core.handle_close(now, conn, CloseCause::Eof);
+        // The session's, and that of the retained message, which is not worth cancelling.
+        assert_eq!(core.timers.len(), 2);
+    }
+    core.handle_deadlines(NOW + 200_000_000);
+    while core.poll_action().is_some() {}
+    core.audit().check_empty();
+}
+
+#[test]
+fn a_second_connect_of_an_unknown_version_is_a_protocol_error() {
+    let mut broker = Broker::new(1, Limits::default());
+    let core = &mut broker.0[0];
+    let conn = core.handle_accept(NOW).expect("room");
+    core.handle_bytes(NOW, conn, &connect("a", ConnectProperties::default()));
+    core.handle_bytes(NOW, conn, b"\x10\x07\x00\x04MQTT\x09");
+    assert_eq!(core.poll_action(), Some(Action::Established { conn }));
+    assert_eq!(core.poll_action(), Some(Action::Close { conn }));
+    assert!(core.take_output(conn).single().is_some_and(|output| output.ends_with(b"\xe0\x01\x82")));
+}
+
+#[test]
 fn a_connack_that_is_too_large_is_followed_by_nothing() {
     let mut broker = Broker::new(1, Limits::default());
     let core = &mut broker.0[0];
