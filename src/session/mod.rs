@@ -54,8 +54,8 @@ pub struct Session {
     pub outgoing: Option<Box<Outgoing>>,
     /// QoS 2 from the client; absent until first needed.
     pub incoming: Option<Box<Incoming>>,
-    /// Retained scans that are still delivering to this session.
-    pub scans: u16,
+    /// Retained scans that are still delivering to this session, one a subscription at most.
+    pub scans: u32,
 }
 
 impl Session {

@@ -140,7 +140,7 @@ impl Core {
                 self.release_will(slot);
             }
         }
-        self.cancel_scans(slot);
+        self.pause_scans(slot);
         self.set_member_connected(now, slot, false);
         self.give_back_queued(now, slot);
         self.arm_session(slot);
@@ -154,7 +154,7 @@ impl Core {
             self.counters.takeovers += 1;
             self.counters.clients_connected -= 1;
             self.say_goodbye(connection, ReasonCode::SessionTakenOver);
-            self.cancel_scans(slot);
+            self.pause_scans(slot);
             self.set_member_connected(now, slot, false);
             self.sessions[slot as usize].connection = None;
         }

@@ -244,6 +244,7 @@ impl Core {
                 outgoing.begin_connection();
             }
             self.pump(now, slot);
+            self.continue_scans(now, slot);
         }
         Flow::Continue
     }

@@ -2,10 +2,12 @@
 //! detour over it. Three rules make both agree for a new subscriber:
 //!
 //! 1. A shard answers an announcement only when the owners have applied the retained publishes it sent them before,
-//!    and says in the answer up to which of its retained publishes that is.
+//!    and says in the answer up to which of its retained publishes that is. A subscription to a filter that the other
+//!    shards know already announces nothing new, but asks the same when this shard has seen retained publishes that no
+//!    answer covers: they came too early for the subscription, and may not have reached their owner.
 //! 2. The owners are asked after all answers. What they hold of a publisher's shard beyond what this shard has seen
 //!    of it is left out: that message is on its way here as a live one.
-//! 3. A topic that came live since the subscription began is left out too: what came is newer.
+//! 3. A topic that came live since the subscription was made is left out too: what came is newer.
 //!
 //! So nothing is lost, doubled, or shown older than what was shown before.
 use super::deadlines::Timer;
@@ -22,6 +24,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 pub const SCAN_MESSAGES: usize = 128;
 /// Payload bytes after which a part of a scan ends.
 pub const SCAN_BYTES: usize = 128 * 1024;
+/// Topics that may come live while a scan waits for its client; one more and the rest of the scan is dropped and
+/// counted.
+pub const SCAN_LIVE_TOPICS: usize = 65_536;
 
 /// An announcement whose answer waits for owners.
 struct Unanswered {
@@ -41,8 +46,11 @@ struct Scan {
     /// Owners that are not finished; the first one is being asked.
     owners: VecDeque<ShardId>,
     after: Option<Box<str>>,
-    /// Topics that came live since the subscription began.
+    /// Topics that came live since the subscription was made.
     live: BTreeSet<Box<str>>,
+    /// SUBACK was sent.
+    has_begun: bool,
+    /// An owner was asked.
     is_waiting: bool,
     /// A part that came when there was no room for it.
     parked: Option<ScanPart>,
@@ -60,6 +68,8 @@ pub(super) struct Retained {
     unanswered: VecDeque<Unanswered>,
     /// By shard: the last retained publish seen of it, or known not to be coming.
     seen: Box<[u64]>,
+    /// By shard: the last retained publish that it has said to be applied by its owner.
+    settled: Box<[u64]>,
     scans: BTreeMap<u64, Scan>,
     scans_begun: u64,
 }
@@ -75,6 +85,7 @@ impl Retained {
             applied_by: zeros(),
             unanswered: VecDeque::new(),
             seen: zeros(),
+            settled: zeros(),
             scans: BTreeMap::new(),
             scans_begun: 0,
         }
@@ -220,45 +231,72 @@ impl Core {
         *seen = number.max(*seen);
     }
 
+    /// A shard has answered an announcement: its retained publishes up to `number` are applied.
+    pub(super) fn note_settled(&mut self, origin: ShardId, number: u64) {
+        self.note_seen(origin, number);
+        let settled = &mut self.retained.settled[usize::from(origin)];
+        *settled = number.max(*settled);
+    }
+
+    /// Whether the owners have applied every retained publish that was seen here. What this shard sends them itself
+    /// they get before they are asked for it.
+    pub(super) fn is_retained_settled(&self) -> bool {
+        let Retained { seen, settled, .. } = &self.retained;
+        self.peers().all(|peer| seen[usize::from(peer)] <= settled[usize::from(peer)])
+    }
+
     /// Rule 3.
     pub(super) fn note_live_retained(&mut self, topic: &str) {
-        for scan in self.retained.scans.values_mut() {
+        let mut overfull = Vec::new();
+        for (number, scan) in &mut self.retained.scans {
             if matches(&scan.filter, topic) {
                 scan.live.insert(topic.into());
+                if scan.live.len() > SCAN_LIVE_TOPICS {
+                    overfull.push(*number);
+                }
             }
+        }
+        for number in overfull {
+            self.counters.dropped_queue_full += 1;
+            self.end_scan(number);
         }
     }
 
-    /// Brings a new subscription the retained messages that match it.
-    pub(super) fn begin_scan(
-        &mut self,
-        now: Time,
-        session: u32,
-        filter: Box<str>,
-        subscription: Subscription,
-    ) {
-        let owners: VecDeque<ShardId> = if has_wildcard(&filter) {
+    /// From now on notes what comes live for a new subscription, so that it gets no older retained message later.
+    /// Returns the number of the scan, which [`Core::begin_scan`] begins.
+    pub(super) fn prepare_scan(&mut self, session: u32, filter: &str, subscription: Subscription) -> u64 {
+        let owners = if has_wildcard(filter) {
             (0..self.shards).collect()
         } else {
-            [self.keys.shard_of(&filter, self.shards)].into()
+            [self.keys.shard_of(filter, self.shards)].into()
         };
-        if owners.iter().all(|owner| *owner == self.shard) && self.retained.messages.is_empty() {
-            return;
-        }
+        // The new one brings all there is, so each subscription has one at most.
+        self.cancel_scans_if(session, |scan| &*scan.filter == filter);
         self.retained.scans_begun += 1;
         let number = self.retained.scans_begun;
         let scan = Scan {
             session,
-            filter,
+            filter: filter.into(),
             subscription,
             owners,
             after: None,
             live: BTreeSet::new(),
+            has_begun: false,
             is_waiting: false,
             parked: None,
         };
         self.retained.scans.insert(number, scan);
         self.sessions[session as usize].scans += 1;
+        number
+    }
+
+    /// Brings a new subscription the retained messages that match it, unless it was given up meanwhile.
+    pub(super) fn begin_scan(&mut self, now: Time, number: u64) {
+        let Some(scan) = self.retained.scans.get_mut(&number) else { return };
+        scan.has_begun = true;
+        if scan.owners.iter().all(|owner| *owner == self.shard) && self.retained.messages.is_empty() {
+            return self.end_scan(number);
+        }
         self.advance_scan(now, number);
     }
 
@@ -281,7 +319,7 @@ impl Core {
 
     fn advance_scan(&mut self, now: Time, number: u64) {
         let Some(scan) = self.retained.scans.get(&number) else { return };
-        if scan.is_waiting {
+        if scan.is_waiting || !scan.has_begun {
             return;
         }
         let limit = self.room_for_scan(scan.session, &scan.subscription);
@@ -307,7 +345,10 @@ impl Core {
         if self.room_for_scan(session, &subscription) > 0 {
             return self.deliver_part(now, part);
         }
-        self.retained.scans.get_mut(&number).expect("just seen").parked = Some(part);
+        // While the client is away nothing is kept: the part is asked for again.
+        if self.sessions[session as usize].connection.is_some() {
+            self.retained.scans.get_mut(&number).expect("just seen").parked = Some(part);
+        }
     }
 
     fn deliver_part(&mut self, now: Time, part: ScanPart) {
@@ -347,32 +388,39 @@ impl Core {
         }
     }
 
-    fn end_scan(&mut self, number: u64) {
+    pub(super) fn end_scan(&mut self, number: u64) {
         if let Some(scan) = self.retained.scans.remove(&number) {
             self.sessions[scan.session as usize].scans -= 1;
         }
     }
 
-    /// The session's connection is gone; what was not sent yet is asked for again by the next subscribe.
+    /// The session ends.
     pub(super) fn cancel_scans(&mut self, session: u32) {
         self.cancel_scans_if(session, |_| true);
+    }
+
+    /// The client is away but may come back. What it was not sent yet at QoS 1 and 2 is asked for again then.
+    pub(super) fn pause_scans(&mut self, session: u32) {
+        self.cancel_scans_if(session, |scan| scan.subscription.options.qos == QoS::AtMostOnce);
+        let own = self.retained.scans.values_mut().filter(|scan| scan.session == session);
+        own.for_each(|scan| scan.parked = None);
     }
 
     /// [MQTT-3.10.4-2]: nothing new for a filter that was unsubscribed.
     pub(super) fn cancel_scans_without_subscription(&mut self, session: u32) {
         if self.sessions[session as usize].scans > 0 {
             let subscriptions = std::mem::take(&mut self.sessions[session as usize].subscriptions);
-            self.cancel_scans_if(session, |filter| subscriptions.get(filter).is_none());
+            self.cancel_scans_if(session, |scan| subscriptions.get(&scan.filter).is_none());
             self.sessions[session as usize].subscriptions = subscriptions;
         }
     }
 
-    fn cancel_scans_if(&mut self, session: u32, is_cancelled: impl Fn(&str) -> bool) {
+    fn cancel_scans_if(&mut self, session: u32, is_cancelled: impl Fn(&Scan) -> bool) {
         if self.sessions[session as usize].scans == 0 {
             return;
         }
         let before = self.retained.scans.len();
-        self.retained.scans.retain(|_, scan| scan.session != session || !is_cancelled(&scan.filter));
-        self.sessions[session as usize].scans -= (before - self.retained.scans.len()) as u16;
+        self.retained.scans.retain(|_, scan| scan.session != session || !is_cancelled(scan));
+        self.sessions[session as usize].scans -= (before - self.retained.scans.len()) as u32;
     }
 }

@@ -20,7 +20,8 @@ struct Waiting {
     conn: ConnId,
     packet_id: u16,
     reasons: Vec<u8>,
-    scans: Vec<(Box<str>, Subscription)>,
+    /// Numbers of the scans that begin with SUBACK.
+    scans: Vec<u64>,
 }
 
 /// Announcements of this shard's interest, and who has answered them.
@@ -71,7 +72,10 @@ impl Core {
                 }
             }
         }
-        self.announce(changes);
+        // Without a change it is a question only: whether what was retained before is where a scan finds it.
+        if waiting.number == announcement || !changes.is_empty() {
+            self.send_announcement(changes);
+        }
         if waiting.number > self.announcements.recorded(self.shard) {
             self.announcements.waiting.push_back(waiting);
         } else {
@@ -120,7 +124,10 @@ impl Core {
         waiting.number = waiting.number.max(number);
         // [MQTT-3.3.1-9], -10, -11
         if options.retain_handling == 0 || (options.retain_handling == 1 && is_new) {
-            waiting.scans.push((filter.filter.into(), subscription));
+            waiting.scans.push(self.prepare_scan(session_slot, filter.filter, subscription));
+            if !self.is_retained_settled() {
+                waiting.number = announcement;
+            }
         }
         Ok(granted)
     }
@@ -146,10 +153,13 @@ impl Core {
 
     /// Tells the other shards what this one is interested in.
     pub(super) fn announce(&mut self, changes: Vec<InterestChange>) {
-        if self.shards == 1 {
-            return;
+        if !changes.is_empty() {
+            self.send_announcement(changes);
         }
-        if changes.is_empty() {
+    }
+
+    fn send_announcement(&mut self, changes: Vec<InterestChange>) {
+        if self.shards == 1 {
             return;
         }
         self.announcements.last += 1;
@@ -172,7 +182,7 @@ impl Core {
     }
 
     pub(super) fn handle_announced(&mut self, now: Time, from: ShardId, number: u64, retained: u64) {
-        self.note_seen(from, retained);
+        self.note_settled(from, retained);
         self.announcements.answered[usize::from(from)] = number;
         let recorded = self.announcements.recorded(self.shard);
         while self.announcements.waiting.front().is_some_and(|waiting| waiting.number <= recorded) {
@@ -184,15 +194,15 @@ impl Core {
     /// SUBACK ([MQTT-3.8.4-1]), then the retained messages.
     fn finish_subscribe(&mut self, now: Time, waiting: Waiting) {
         if !self.is_live(waiting.conn) {
+            waiting.scans.iter().for_each(|scan| self.end_scan(*scan));
             return;
         }
         let slot = waiting.conn.slot;
         let version = self.connections[slot as usize].version;
         self.counters.packets_sent[PacketType::SubAck as usize] += 1;
         SubAck::new(waiting.packet_id, &waiting.reasons).encode(version, self.writer(slot));
-        let session = self.connections[slot as usize].session;
-        for (filter, subscription) in waiting.scans {
-            self.begin_scan(now, session, filter, subscription);
+        for scan in waiting.scans {
+            self.begin_scan(now, scan);
         }
     }
 
