@@ -75,6 +75,8 @@ impl Subscription {
 struct Receipt {
     fresh: u32,
     snapshots: u32,
+    /// Repetitions.
+    repeated: u32,
     /// Times the application got it at QoS 2.
     exactly: u32,
 }
@@ -247,15 +249,17 @@ impl Oracle {
             assert!(may().any(|s| s.id == Some(*id)), "{arrival:?} has the identifier of no subscription");
         }
         let receipt = session.receipts.entry(number).or_default();
-        let is_first = receipt.fresh + receipt.snapshots + receipt.exactly == 0;
+        let is_first = receipt.fresh + receipt.snapshots + receipt.repeated == 0;
         let is_retained = message.topic.starts_with(RETAINED);
         let is_shared = message.topic.starts_with(SHARED);
         if !arrival.is_known {
             receipt.exactly += u32::from(qos == 2);
         }
-        if !dup {
-            *(if arrival.retain { &mut receipt.snapshots } else { &mut receipt.fresh }) += 1;
-        }
+        *match (dup, arrival.retain) {
+            (true, _) => &mut receipt.repeated,
+            (false, true) => &mut receipt.snapshots,
+            (false, false) => &mut receipt.fresh,
+        } += 1;
         assert!(is_retained || !arrival.retain, "{arrival:?} was not retained");
         let subscribes = session.subscriptions.iter().filter(|s| matches(&s.filter, &message.topic)).count();
         if message.qos == 2 && !is_shared {
