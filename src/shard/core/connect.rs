@@ -240,11 +240,12 @@ impl Core {
             return Flow::Stop;
         }
         if session_present {
-            self.set_member_connected(now, session, true);
+            // Repetitions go first ([MQTT-4.4.0-1]), so they must be known before a group can deliver.
             if let Some(outgoing) = &mut self.sessions[session as usize].outgoing {
                 self.counters.dropped_expired += outgoing.drop_expired(now);
                 outgoing.begin_connection();
             }
+            self.set_member_connected(now, session, true);
             self.pump(now, slot);
             self.continue_scans(now, slot);
         }
