@@ -1,7 +1,7 @@
 //! What a client is told: every packet is judged as it is written, before the socket takes it.
 use super::sent::{Greeting, Said};
 use crate::codec::{Cut, MAX_PACKET, Packet, PacketType, Publish, QoS, ReasonCode, Version, cut, decode};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Bytes of DISCONNECT with a reason code.
 const LONGEST_DISCONNECT: usize = 4;
@@ -37,7 +37,7 @@ pub(super) struct Received {
     /// Ids this client has sent PUBREC for on this connection.
     answered: BTreeSet<u16>,
     /// What the broker has to answer: packet type and id, and how many reason codes each.
-    asked: BTreeMap<(PacketType, u16), VecDeque<usize>>,
+    asked: BTreeMap<(PacketType, u16), Vec<usize>>,
     aliases: BTreeMap<u16, String>,
     /// The client has said goodbye.
     is_done: bool,
@@ -96,7 +96,7 @@ impl Received {
         match said {
             Said::Connect(greeting) => self.greeting = Some(greeting),
             Said::Ask(packet, id, reasons) => {
-                self.asked.entry((packet, id)).or_default().push_back(reasons);
+                self.asked.entry((packet, id)).or_default().push(reasons);
             }
             Said::PubAck(id) => {
                 if self.flights.get(&id).is_some_and(|flight| flight.qos == QoS::AtLeastOnce) {
@@ -187,17 +187,16 @@ impl Received {
         match packet {
             Packet::Publish(publish) => self.judge_publish(greeting, publish),
             Packet::PubAck(ack) | Packet::PubRec(ack) | Packet::PubComp(ack) => {
-                self.answer(packet.packet_type(), ack.packet_id);
+                self.answer(packet.packet_type(), ack.packet_id, Some(0));
             }
             Packet::SubAck(suback) => {
-                let reasons = self.answer(PacketType::SubAck, suback.packet_id);
-                assert_eq!(reasons, suback.reasons.len());
+                self.answer(PacketType::SubAck, suback.packet_id, Some(suback.reasons.len()));
             }
             Packet::UnsubAck(unsuback) => {
-                let reasons = self.answer(PacketType::UnsubAck, unsuback.packet_id);
-                assert!(!is_v5 || reasons == unsuback.reasons.len());
+                let reasons = is_v5.then_some(unsuback.reasons.len());
+                self.answer(PacketType::UnsubAck, unsuback.packet_id, reasons);
             }
-            Packet::PingResp => drop(self.answer(PacketType::PingResp, 0)),
+            Packet::PingResp => self.answer(PacketType::PingResp, 0, Some(0)),
             Packet::PubRel(ack) => self.judge_release(ack.packet_id, ack.reason),
             Packet::Disconnect(disconnect) => {
                 assert!(is_v5 && disconnect.session_expiry.is_none() && disconnect.reason.is_error());
@@ -208,9 +207,12 @@ impl Received {
         }
     }
 
-    fn answer(&mut self, packet: PacketType, id: u16) -> usize {
-        let asked = self.asked.get_mut(&(packet, id)).and_then(VecDeque::pop_front);
-        asked.unwrap_or_else(|| panic!("{packet:?} {id} answers nothing"))
+    /// A client may ask twice with one id; which of the two is answered first is open.
+    fn answer(&mut self, packet: PacketType, id: u16, reasons: Option<usize>) {
+        let asked = self.asked.entry((packet, id)).or_default();
+        let at = asked.iter().position(|asked| reasons.is_none_or(|reasons| reasons == *asked));
+        let at = at.unwrap_or_else(|| panic!("{packet:?} {id} with {reasons:?} answers none of {asked:?}"));
+        asked.remove(at);
     }
 
     fn judge_publish(&mut self, greeting: Greeting, publish: &Publish<'_>) {
