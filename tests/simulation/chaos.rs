@@ -8,6 +8,7 @@ use ringmq::limits::Limits;
 use ringmq::metrics::Counters;
 use ringmq::router::Keys;
 use ringmq::shard::core::CloseCause;
+use ringmq::shard::timer_wheel::TICK_MS;
 use ringmq::time::Time;
 
 const TOPICS: [&str; 4] = ["t/0", "t/1", "t/2/x", "t"];
@@ -87,6 +88,7 @@ struct World {
     schedule: Rng,
     faults: Rng,
     fault_percent: usize,
+    seed: u64,
 }
 
 /// One run; panics where the broker did not keep a promise. Returns how many promises were checked.
@@ -103,6 +105,7 @@ pub fn run(seed: u64) -> u64 {
         schedule: Rng::new(seed, 4),
         faults: Rng::new(seed, 5),
         fault_percent: shape.faults,
+        seed,
     };
     for _ in 0..shape.rounds {
         for _ in 0..shape.operations {
@@ -234,10 +237,13 @@ impl World {
     fn break_something(&mut self) {
         let client = self.faults.below(self.clients.len());
         if self.faults.chance(30) {
-            // Another connection with the same client id.
-            let clean = self.faults.chance(20);
-            let wish = self.wish(clean);
-            return self.connect(client, wish);
+            // Another connection with the same client id, or several at once.
+            for _ in 0..self.faults.pick(&[1, 1, 2, 4]) {
+                let clean = self.faults.chance(40);
+                let wish = self.wish(clean);
+                self.connect(client, wish);
+            }
+            return;
         }
         let kept = self.faults.pick(&[0, 1, 10, 100, usize::MAX]);
         let cause = self.faults.pick(&[CloseCause::Eof, CloseCause::Error]);
@@ -278,16 +284,21 @@ impl World {
         }
     }
 
-    /// Everybody leaves for good; nothing must be left behind.
+    /// Everybody leaves, and all sessions expire; nothing must be left behind.
     fn end(&mut self) {
         for client in 0..self.clients.len() {
-            let wish = Wish { expiry: 0, will: None, ..self.wish(true) };
-            self.connect(client, wish);
+            for _ in 0..self.workload.pick(&[0, 1, 1, 3]) {
+                let clean = self.workload.chance(50);
+                let wish = self.wish(clean);
+                self.connect(client, wish);
+            }
         }
-        self.run_dry();
-        for client in &mut self.clients {
-            client.disconnect(&mut self.broker, &mut self.oracle, ReasonCode::Success);
+        self.rest();
+        for client in 0..self.clients.len() {
+            self.clients[client].cut(&mut self.broker, &mut self.oracle, usize::MAX, CloseCause::Eof);
         }
+        self.rest();
+        self.pass_time(1000 * u64::from(self.broker.limits.max_session_expiry) + TICK_MS);
         self.rest();
         let Counters { sessions, clients_connected, subscriptions, shared_subscriptions, .. } =
             self.broker.counters();
@@ -301,35 +312,60 @@ impl World {
 
     /// No shard believes that another one is interested in anything.
     fn check_interest(&mut self) {
-        for shard in 0..self.broker.shards() {
-            let before = self.broker.counters_of(shard).clone();
-            let mut client = Client::new(100 + shard, Version::V311);
-            let wish = Wish { will: None, ..self.wish(true) };
-            client.connect(&mut self.broker, &mut self.oracle, wish, (shard, 1000));
-            self.clients.push(client);
-            self.run_dry();
-            let client = self.clients.last_mut().expect("just added");
-            let home = self.broker.shard_of(client.pipe().expect("connected")).expect("connected");
-            let before_home = self.broker.counters_of(home).publishes_local;
-            let topics = [&TOPICS[..], &SHARED_TOPICS[..], &["w/x"]].concat();
+        let topics = [&TOPICS[..], &SHARED_TOPICS[..], &["w/x"]].concat();
+        let mut probes = self.connect_probes(|_| true);
+        for probe in &mut probes {
+            let home = self.home_of(probe);
+            let before = self.broker.counters_of(home).publishes_local;
             for topic in &topics {
                 let (qos, rng) = (QoS::AtMostOnce, &mut self.schedule);
-                client.publish(&mut self.broker, &mut self.oracle, topic, qos, false, 8, None, rng);
+                probe.publish(&mut self.broker, &mut self.oracle, topic, qos, false, 8, None, rng);
             }
             self.run_dry();
-            let local = self.broker.counters_of(home).publishes_local - before_home;
+            let local = self.broker.counters_of(home).publishes_local - before;
             assert_eq!(local, topics.len() as u64, "shard {home} publishes to shards without subscribers");
-            let _ = before;
         }
-        for mut client in self.clients.split_off(self.clients.len() - self.broker.shards()) {
-            client.disconnect(&mut self.broker, &mut self.oracle, ReasonCode::Success);
-            self.clients.push(client);
-        }
-        self.run_dry();
+        self.disconnect_probes(probes);
     }
 
     /// No registrar remembers a session: it spreads new ones evenly.
     fn check_registrars(&mut self) {
-        let _ = Keys::new(0);
+        let shards = self.broker.shards();
+        let keys = Keys::new(self.seed);
+        for registrar in 0..shards as u8 {
+            let probes = self.connect_probes(|id| keys.shard_of(id, shards as u8) == registrar);
+            let homes: Vec<usize> = probes.iter().map(|probe| self.home_of(probe)).collect();
+            let nearest = (0..shards).map(|step| (usize::from(registrar) + step) % shards);
+            assert_eq!(homes, nearest.collect::<Vec<_>>(), "registrar {registrar} counts lost sessions");
+            self.disconnect_probes(probes);
+        }
+    }
+
+    /// As many new clients as there are shards, with ids that `is_wanted`.
+    fn connect_probes(&mut self, is_wanted: impl Fn(&str) -> bool) -> Vec<Client> {
+        let probes = (1000..).map(|index| Client::new(index, Version::V311));
+        let mut probes: Vec<Client> =
+            probes.filter(|probe| is_wanted(&probe.id)).take(self.broker.shards()).collect();
+        for (shard, probe) in probes.iter_mut().enumerate() {
+            let wish = Wish { will: None, ..self.wish(true) };
+            probe.connect(&mut self.broker, &mut self.oracle, wish, (shard, 1000));
+            self.run_dry();
+            while probe.can_act(&self.broker) {
+                probe.act(&mut self.broker, &mut self.oracle, &mut self.schedule);
+            }
+            assert!(probe.is_up(), "a new client is not answered");
+        }
+        probes
+    }
+
+    fn home_of(&self, probe: &Client) -> usize {
+        self.broker.shard_of(probe.pipe().expect("connected")).expect("connected")
+    }
+
+    fn disconnect_probes(&mut self, probes: Vec<Client>) {
+        for mut probe in probes {
+            probe.disconnect(&mut self.broker, &mut self.oracle, ReasonCode::Success);
+        }
+        self.run_dry();
     }
 }

@@ -93,7 +93,8 @@ struct Link {
 pub struct Client {
     /// Number of the client.
     pub index: usize,
-    id: String,
+    /// Client id.
+    pub id: String,
     version: Version,
     belief: Belief,
     /// The session at the oracle.
