@@ -36,8 +36,9 @@ pub struct Session {
     pub key: SessionKey,
     /// The client id ([MQTT-3.1.3-2]).
     pub client_id: Rc<str>,
-    /// The registrar's number of the last claim on this client id.
-    pub claim: u64,
+    /// How many claims on this client id the session answers for: the registrar keeps its home until it is told
+    /// of the end of every one, in whatever order they come here.
+    pub claims: u64,
     /// Slot of the connection in use; `None` while the client is away.
     pub connection: Option<u32>,
     /// Session Expiry Interval, seconds; [`NEVER_EXPIRES`] is allowed.
@@ -60,11 +61,11 @@ pub struct Session {
 
 impl Session {
     /// A session without state.
-    pub fn new(key: SessionKey, client_id: Rc<str>, claim: u64) -> Session {
+    pub fn new(key: SessionKey, client_id: Rc<str>) -> Session {
         Session {
             key,
             client_id,
-            claim,
+            claims: 0,
             connection: None,
             expiry_interval: 0,
             expires: Time::NEVER,

@@ -287,7 +287,9 @@ impl Broker {
     }
 
     fn accept(&mut self, pipe: usize) {
-        let Place::Backlog(shard) = self.pipes[pipe].place else { unreachable!("only a backlog is accepted") };
+        let Place::Backlog(shard) = self.pipes[pipe].place else {
+            unreachable!("only a backlog is accepted")
+        };
         self.pipes[pipe].place = match self.cores[shard].handle_accept(self.now) {
             Some(conn) => {
                 self.by_conn.insert((shard, conn), pipe);
@@ -418,7 +420,8 @@ impl Broker {
 fn send_some(output: &mut Output, most: usize, into: &mut VecDeque<u8>) -> usize {
     let mut slices = [IoSlice::new(&[]); MAX_SLICES];
     let filled = output.slices(&mut slices);
-    let gathered: Bytes = slices[..filled].iter().flat_map(|slice| slice.iter().copied()).take(most).collect();
+    let gathered: Bytes =
+        slices[..filled].iter().flat_map(|slice| slice.iter().copied()).take(most).collect();
     into.extend(&gathered[..]);
     output.advance(gathered.len());
     gathered.len()

@@ -95,8 +95,7 @@ struct World {
 pub fn run(seed: u64) -> u64 {
     let mut shape_rng = Rng::new(seed, 1);
     let shape = Shape::new(&mut shape_rng);
-    let broker =
-        Broker::new(shape.shards, shape.limits.clone(), shape.ring_room, seed, Rng::new(seed, 2));
+    let broker = Broker::new(shape.shards, shape.limits.clone(), shape.ring_room, seed, Rng::new(seed, 2));
     let versions = [Version::V5, Version::V5, Version::V311, Version::V31];
     let mut world = World {
         broker,

@@ -4,8 +4,8 @@ use crate::broker::Broker;
 use crate::oracle::{Arrival, NO_SESSION, Oracle, Outcome};
 use crate::rng::Rng;
 use ringmq::codec::{
-    Ack, ConnAck, Connect, ConnectProperties, Cut, Disconnect, FilterList, MAX_PACKET, MessageProperties, Packet,
-    PacketType, Publish, QoS, ReasonCode, Subscribe, SubscribeOptions, SubscriptionIds, Unsubscribe,
+    Ack, ConnAck, Connect, ConnectProperties, Cut, Disconnect, FilterList, MAX_PACKET, MessageProperties,
+    Packet, PacketType, Publish, QoS, ReasonCode, Subscribe, SubscribeOptions, SubscriptionIds, Unsubscribe,
     UnsubscribeList, Version, Will, cut, decode,
 };
 use ringmq::shard::core::CloseCause;
@@ -162,7 +162,13 @@ impl Client {
     }
 
     /// CONNECT on a new connection. One that is there is left open and not looked at any more.
-    pub fn connect(&mut self, broker: &mut Broker, oracle: &mut Oracle, mut wish: Wish, place: (usize, usize)) {
+    pub fn connect(
+        &mut self,
+        broker: &mut Broker,
+        oracle: &mut Oracle,
+        mut wish: Wish,
+        place: (usize, usize),
+    ) {
         if let Some(old) = self.link.take() {
             broker.abandon(old.pipe);
             self.abandoned.push(old.pipe);
@@ -643,7 +649,8 @@ impl Client {
     /// What is unfinished, for people.
     pub fn unfinished(&self) -> String {
         let outgoing: Vec<(u16, bool)> = self.outgoing.iter().map(|out| (out.id, out.is_released)).collect();
-        let link = self.link.as_ref().map(|link| (link.is_up, link.due.len(), link.asked.len(), &link.inflight));
+        let link =
+            self.link.as_ref().map(|link| (link.is_up, link.due.len(), link.asked.len(), &link.inflight));
         format!("{} outgoing {outgoing:?} link {link:?}", self.id)
     }
 }

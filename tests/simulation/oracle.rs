@@ -241,7 +241,10 @@ impl Oracle {
         let Some(granted) = granted else {
             // Its client id published this before the session began, so No Local may not know it as its own.
             let is_own = message.client == session.client && message.session != session_number;
-            assert!(is_own, "{arrival:?} came to session {session_number} without a subscription: {message:?}");
+            assert!(
+                is_own,
+                "{arrival:?} came to session {session_number} without a subscription: {message:?}"
+            );
             return;
         };
         assert!(qos <= granted.min(message.qos), "{arrival:?} has a higher QoS than granted ({granted})");

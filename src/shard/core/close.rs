@@ -32,6 +32,8 @@ impl Core {
         let connection = self.forget(slot);
         if connection.phase == Phase::Connected {
             self.detach(now, connection.session);
+        } else {
+            self.give_up_pending(&connection);
         }
     }
 
@@ -116,12 +118,10 @@ impl Core {
     /// A claim whose CONNECT came to nothing.
     fn give_up_pending(&mut self, connection: &Connection) {
         if let Some(pending) = connection.extras.as_ref().and_then(|extras| extras.pending.as_ref())
+            && pending.is_claimed
             && let Some(client_id) = super::connect::pending_client_id(pending)
         {
-            match self.find_session(&client_id) {
-                Some(session) => self.sessions[session as usize].claim = pending.claim,
-                None => self.give_up_claim(&client_id, pending.claim),
-            }
+            self.give_up_claims(&client_id, 1);
         }
     }
 
@@ -183,7 +183,7 @@ impl Core {
             entry.remove();
         }
         self.counters.sessions -= 1;
-        self.give_up_claim(&session.client_id, session.claim);
+        self.give_up_claims(&session.client_id, session.claims);
         if let Some(outgoing) = &mut session.outgoing {
             let given_back = outgoing.take_shared();
             self.give_back(now, given_back);

@@ -38,8 +38,8 @@ pub(super) struct Pending {
     pub bytes: Bytes,
     /// The client id the broker chose.
     pub assigned: Option<Box<str>>,
-    /// The registrar's number of the claim.
-    pub claim: u64,
+    /// The registrar has counted its claim.
+    pub is_claimed: bool,
     /// The session's home, once the registrar has told it.
     pub home: ShardId,
 }

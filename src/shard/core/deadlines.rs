@@ -62,7 +62,7 @@ impl Core {
         connection.timer = None;
         match connection.phase {
             Phase::Connected => {}
-            // Its registrar answers within a turn or two; what claimed an id must not vanish.
+            // Its registrar answers within a turn or two, and it may be about to be handed off.
             Phase::Locating => return self.arm_connection(conn, now + self.limits.connect_timeout_ms),
             Phase::AwaitConnect | Phase::Authenticating => return self.drop_connection(conn.slot),
         }

@@ -44,8 +44,10 @@ impl Core {
             Envelope::Scan(request) => self.handle_scan(now, from, &request),
             Envelope::Scanned(part) => self.handle_scanned(now, *part),
             Envelope::Locate { client, connection } => self.handle_locate(from, client, connection),
-            Envelope::Home { connection, home, claim } => self.handle_home(now, connection, home, claim),
-            Envelope::Ended { client, claim } => self.registrar.handle_ended(client, claim),
+            Envelope::Home { client, connection, home } => {
+                self.handle_home(now, from, client, connection, home)
+            }
+            Envelope::Ended { client, claims } => self.registrar.handle_ended(client, claims),
             Envelope::Handoff(handoff) => self.handle_handoff(now, *handoff),
             Envelope::Counters(counters) => self.handle_counters(from, *counters),
         }
