@@ -52,7 +52,9 @@ fn a_payload_arrives_byte_for_byte_at_each_qos() {
         let mut publisher = Client::new(broker, version);
         let every_byte: Vec<u8> = (0..=255).collect();
         let like_packets = [ping(), subscribe(version, 1, &[("#", 2)]), vec![0; 40]].concat();
-        for payload in [vec![], vec![0], vec![0xff; 3], every_byte, like_packets, vec![0x80; 127], vec![1; 16_384]] {
+        for payload in
+            [vec![], vec![0], vec![0xff; 3], every_byte, like_packets, vec![0x80; 127], vec![1; 16_384]]
+        {
             for qos in 0..=2 {
                 publisher.publish(&topic, qos, &payload);
                 let got = subscriber.expect_publish();
@@ -114,7 +116,8 @@ fn ten_thousand_small_messages_of_mixed_qos_arrive_intact_and_once() {
             let got = got.join().unwrap();
             for qos in 0..=2 {
                 let of_qos: Vec<&Publish> = got.iter().filter(|message| message.qos == qos).collect();
-                let wanted = (0..MESSAGES).filter(|n| n % 3 == usize::from(qos)).map(|n| format!("message {n}"));
+                let wanted =
+                    (0..MESSAGES).filter(|n| n % 3 == usize::from(qos)).map(|n| format!("message {n}"));
                 let texts = of_qos.iter().map(|message| String::from_utf8(message.payload.clone()).unwrap());
                 assert!(texts.eq(wanted), "QoS {qos}: something is missing, doubled or out of order");
             }
@@ -135,7 +138,9 @@ fn publish_batch(publisher: &mut Client, topic: &str, numbers: &[usize]) {
     let mut unsettled = numbers.iter().filter(|n| *n % 3 > 0).count();
     while unsettled > 0 {
         match publisher.receive() {
-            Packet::Ack(ack) if ack.kind == Kind::Pubrec && ack.code < 0x80 => publisher.ack(Kind::Pubrel, ack.id),
+            Packet::Ack(ack) if ack.kind == Kind::Pubrec && ack.code < 0x80 => {
+                publisher.ack(Kind::Pubrel, ack.id)
+            }
             Packet::Ack(ack) if ack.kind != Kind::Pubrel && ack.code < 0x80 => unsettled -= 1,
             other => panic!("expected an acknowledgement, got {other:?}"),
         }

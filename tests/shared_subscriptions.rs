@@ -43,7 +43,8 @@ fn each_message_goes_to_one_member_of_each_group_and_to_every_other_subscriber()
             assert_eq!(got.into_iter().collect::<BTreeSet<_>>(), all);
         }
         for group in &mut groups {
-            let each: Vec<Vec<String>> = group.iter_mut().map(|member| payloads(&until(member, &end))).collect();
+            let each: Vec<Vec<String>> =
+                group.iter_mut().map(|member| payloads(&until(member, &end))).collect();
             let shares: Vec<usize> = each.iter().map(Vec::len).collect();
             assert_eq!(shares.iter().sum::<usize>(), MESSAGES, "{shares:?}");
             assert_eq!(each.into_iter().flatten().collect::<BTreeSet<_>>(), all);
@@ -453,6 +454,7 @@ fn the_queue_of_a_group_without_connected_members_is_bounded_and_drops_the_oldes
         for n in 0..20 {
             publisher.publish(&topic, 1, format!("{n}"));
         }
+        settle(broker, &mut publisher);
         let mut back = Client::connect(broker, &connect);
         assert_eq!(payloads(&back.messages(5)), ["15", "16", "17", "18", "19"]);
         back.expect_nothing_until_ping();
@@ -472,15 +474,28 @@ fn no_local_on_a_shared_subscription_is_a_protocol_error() {
 fn malformed_shared_filters_are_not_accepted() {
     each_broker(|broker| {
         let bad = [
-            "$share/", "$share//", "$share//a", "$share/g", "$share/g/", "$share/+/a", "$share/#", "$share/#/a",
-            "$share/g+/a", "$share/g#/a", "$share/g/a#", "$share/g/#/a", "$share/g/a+",
+            "$share/",
+            "$share//",
+            "$share//a",
+            "$share/g",
+            "$share/g/",
+            "$share/+/a",
+            "$share/#",
+            "$share/#/a",
+            "$share/g+/a",
+            "$share/g#/a",
+            "$share/g/a#",
+            "$share/g/#/a",
+            "$share/g/a+",
         ];
         for filter in bad {
             let mut client = Client::new(broker, Version::V5);
             client.send(&subscribe(Version::V5, 1, &[(filter, 1)]));
             match client.receive() {
                 Packet::Suback { codes, .. } => assert_eq!(codes, [0x8f], "{filter}"),
-                Packet::Disconnect { code, .. } => assert!([0x81, 0x82, 0x8f].contains(&code), "{filter}: {code:02x}"),
+                Packet::Disconnect { code, .. } => {
+                    assert!([0x81, 0x82, 0x8f].contains(&code), "{filter}: {code:02x}")
+                }
                 other => panic!("{filter}: {other:?}"),
             }
         }
@@ -509,7 +524,8 @@ fn odd_but_legal_shared_filters_work() {
 fn a_filter_that_only_resembles_a_shared_one_is_an_ordinary_filter() {
     each_broker(|broker| {
         let topic = unique("resembles");
-        for name in [format!("$shared/g/{topic}"), format!("/$share/g/{topic}"), format!("$SHARE/g/{topic}")] {
+        for name in [format!("$shared/g/{topic}"), format!("/$share/g/{topic}"), format!("$SHARE/g/{topic}")]
+        {
             let mut clients: Vec<Client> = (0..2).map(|_| Client::new(broker, Version::V5)).collect();
             clients.iter_mut().for_each(|client| client.subscribe(&name, 0));
             Client::new(broker, Version::V5).publish(&name, 0, "for both");

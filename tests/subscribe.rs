@@ -28,7 +28,8 @@ fn suback_has_the_id_of_its_subscribe_and_a_code_for_each_filter_in_their_order(
         let mut client = Client::new(broker, version);
         for (id, granted) in [(1, vec![2]), (65_535, vec![0, 2, 1, 1, 0]), (77, vec![1, 0, 2])] {
             let names: Vec<String> = (0..granted.len()).map(|n| format!("{topic}/{n}")).collect();
-            let filters: Vec<(&str, u8)> = names.iter().map(String::as_str).zip(granted.iter().copied()).collect();
+            let filters: Vec<(&str, u8)> =
+                names.iter().map(String::as_str).zip(granted.iter().copied()).collect();
             client.send(&subscribe(version, id, &filters));
             assert_eq!(client.expect_suback(id), granted);
         }
@@ -258,6 +259,7 @@ fn no_local_keeps_a_clients_own_messages_from_it_and_no_others() {
         }
         other.publish(&topic, 1, "yours");
         client.expect_message(&topic, "yours");
+        client.expect_nothing_until_ping();
         // It is the client id that counts, not the connection.
         client.reset();
         let mut client = Client::connect(broker, &connect);
@@ -372,5 +374,21 @@ fn a_subscribe_with_packet_id_0_closes_the_connection() {
         let mut client = Client::new(broker, version);
         client.send(&subscribe(version, 0, &[("a/b", 0)]));
         client.expect_disconnect_in(&[0x81, 0x82]);
+    });
+}
+
+#[test]
+fn one_subscription_above_the_limit_gets_0x97() {
+    each_version_with(&["--max-subscriptions", "3"], |broker, version| {
+        let topic = unique("subscriptions");
+        let names: Vec<String> = (0..5).map(|n| format!("{topic}/{n}")).collect();
+        let filters: Vec<(&str, u8)> = names.iter().map(|name| (name.as_str(), 1)).collect();
+        let failure = if version.is_5() { 0x97 } else { 0x80 };
+        let mut client = Client::new(broker, version);
+        assert_eq!(client.subscribe_codes(&filters), [1, 1, 1, failure, failure]);
+        // Replacing one needs no further room, and leaving one makes some.
+        assert_eq!(client.subscribe_codes(&filters[..1]), [1]);
+        client.unsubscribe(&names[1]);
+        assert_eq!(client.subscribe_codes(&filters[3..]), [1, failure]);
     });
 }

@@ -367,13 +367,3 @@ fn a_disconnect_removes_a_delayed_will_too() {
         watcher.expect_nothing_until_ping();
     });
 }
-
-#[test]
-fn a_will_that_the_broker_cannot_take_is_refused_with_its_code() {
-    each_broker_with(&["--max-qos", "1", "--retain-available", "false"], |broker| {
-        let connect = || Connect::new(Version::V5, &unique("t"));
-        Client::refused(broker, &connect().will(Will::new("t", "x").qos(2)), 0x9b);
-        Client::refused(broker, &connect().will(Will::new("t", "x").retain()), 0x9a);
-        Client::connect(broker, &connect().will(Will::new("t", "x").qos(1))).expect_nothing_until_ping();
-    });
-}

@@ -1,8 +1,245 @@
 //! The ordinary threads around the shards: start, signals, stop.
-use crate::config::ServeArgs;
-use std::process::ExitCode;
+mod files;
 
-/// Runs the broker until a signal ends it.
-pub fn serve(_args: ServeArgs) -> ExitCode {
-    ExitCode::SUCCESS
+use crate::auth::test_method::TestMethod;
+use crate::auth::{Method, Methods};
+use crate::config::units::Cores;
+use crate::config::{DEFAULT_PORT, ServeArgs, Settings};
+use crate::net::listener::{self, Listener};
+use crate::net::probe;
+use crate::shard::core::{Command, CoreConfig};
+use crate::shard::envelope::Envelope;
+use crate::shard::mesh::{self, CommandSender};
+use crate::shard::runtime::{self, ShardConfig, Witness};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The exit code for settings or a machine we cannot start with.
+const CANNOT_START: u8 = 2;
+/// The exit code when a shard ended without being asked.
+const SHARD_LOST: u8 = 70;
+/// The exit code when a second signal cut the shutdown short.
+const CUT_SHORT: u8 = 130;
+/// How long shards may take beyond the shutdown time before we leave without them.
+const STOP_MARGIN: Duration = Duration::from_secs(2);
+
+/// What the main thread waits for.
+enum Report {
+    Started,
+    Failed(usize, String),
+    Ended(usize),
+    Signal,
+}
+
+/// Tells the main thread about one shard.
+struct ShardWitness {
+    shard: usize,
+    reports: Sender<Report>,
+}
+
+impl ShardWitness {
+    fn tell(&self, report: Report) {
+        // Nobody listens any more only when the process is about to end.
+        let _ = self.reports.send(report);
+    }
+}
+
+impl Witness for ShardWitness {
+    fn started(&self) {
+        self.tell(Report::Started);
+    }
+    fn failed(&self, error: String) {
+        self.tell(Report::Failed(self.shard, error));
+    }
+}
+
+impl Drop for ShardWitness {
+    fn drop(&mut self) {
+        self.tell(Report::Ended(self.shard));
+    }
+}
+
+/// Runs the broker until a signal ends it. The exit code is 0 after a shutdown, 2 when it could not start.
+pub fn serve(args: ServeArgs) -> ExitCode {
+    match start(&args) {
+        Ok(running) => running.wait(),
+        Err(problem) => {
+            eprintln!("ringmq: {problem}");
+            ExitCode::from(CANNOT_START)
+        }
+    }
+}
+
+struct Running {
+    reports: Receiver<Report>,
+    commands: Vec<CommandSender<Command>>,
+    shutdown: Duration,
+}
+
+fn start(args: &ServeArgs) -> Result<Running, String> {
+    let start = Instant::now();
+    let mut usable: Vec<usize> =
+        core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
+    usable.sort_unstable();
+    let settings = args.check(&usable)?;
+    let warning = files::raise_open_files(settings.limits.max_connections);
+    probe::probe()?;
+    let shards = settings.placement.len();
+    let listeners = listener::listen_all(&settings.listen, shards).map_err(|error| error.to_string())?;
+    let addresses: Vec<SocketAddr> = listeners.iter().map(|listener| listener.address).collect();
+
+    // Before the shards, so that a signal is never met by its default.
+    let (sender, reports) = unbounded();
+    watch_signals(sender.clone()).map_err(|error| format!("signals cannot be watched: {error}"))?;
+    let commands = start_shards(&settings, listeners, start, &sender)?;
+    drop(sender);
+    await_shards(&reports, shards)?;
+    if let Some(warning) = warning {
+        eprintln!("ringmq: {warning}");
+    }
+    // Whoever started us may have closed our standard output; that is no reason not to serve.
+    let _ = announce(&settings, &addresses);
+    Ok(Running { reports, commands, shutdown: Duration::from_millis(settings.limits.shutdown_ms) })
+}
+
+fn start_shards(
+    settings: &Settings,
+    listeners: Vec<Listener>,
+    start: Instant,
+    reports: &Sender<Report>,
+) -> Result<Vec<CommandSender<Command>>, String> {
+    let shards = settings.placement.len();
+    let limits = Arc::new(settings.limits.clone());
+    let methods: Vec<Box<dyn Method>> =
+        if settings.test_auth { vec![Box::new(TestMethod)] } else { Vec::new() };
+    let methods = Methods::from(methods);
+    let seed = RandomState::new().hash_one(std::process::id());
+    let mut sockets: Vec<_> = listeners.into_iter().map(|listener| listener.sockets.into_iter()).collect();
+    let ends = mesh::mesh::<Envelope, Command>(shards).map_err(|error| format!("no doorbells: {error}"))?;
+    let mut commands = Vec::with_capacity(shards);
+    for (shard, (port, sender)) in ends.into_iter().enumerate() {
+        let (limits, methods) = (limits.clone(), methods.clone());
+        let core = CoreConfig { shard: shard as u8, shards: shards as u8, seed, limits, methods };
+        let listeners = sockets.iter_mut().filter_map(Iterator::next).collect();
+        let cpu = settings.placement[shard];
+        let witness = ShardWitness { shard, reports: reports.clone() };
+        runtime::spawn(cpu, ShardConfig { core, listeners, port, start }, witness)
+            .map_err(|error| format!("shard {shard} cannot start on core {cpu}: {error}"))?;
+        commands.push(sender);
+    }
+    Ok(commands)
+}
+
+fn await_shards(reports: &Receiver<Report>, shards: usize) -> Result<(), String> {
+    let mut started = 0;
+    while started < shards {
+        match reports.recv() {
+            Ok(Report::Started) => started += 1,
+            Ok(Report::Failed(shard, error)) => return Err(format!("shard {shard} cannot start: {error}")),
+            Ok(Report::Ended(shard)) => return Err(format!("shard {shard} ended while starting")),
+            Ok(Report::Signal) | Err(_) => return Err("stopped by a signal while starting".to_string()),
+        }
+    }
+    Ok(())
+}
+
+fn watch_signals(reports: Sender<Report>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    std::thread::Builder::new().name("ringmq-signals".to_string()).spawn(move || {
+        for _ in signals.forever() {
+            if reports.send(Report::Signal).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// Says what runs where, and how to try it.
+fn announce(settings: &Settings, addresses: &[SocketAddr]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let shards = settings.placement.len();
+    let mut cores = settings.placement.clone();
+    cores.sort_unstable();
+    cores.dedup();
+    writeln!(
+        out,
+        "ringmq {} runs {shards} shard{} on core{} {}",
+        env!("CARGO_PKG_VERSION"),
+        if shards == 1 { "" } else { "s" },
+        if cores.len() == 1 { "" } else { "s" },
+        Cores(cores)
+    )?;
+    for address in addresses {
+        writeln!(out, "listening on {address}")?;
+    }
+    if let Some(address) = addresses.first() {
+        let to = target(*address);
+        writeln!(out, "try it:  ringmq sub{to} -t 'test/#' -v      (or mosquitto_sub)")?;
+        writeln!(out, "         ringmq pub{to} -t test/hello -m hi  (or mosquitto_pub)")?;
+    }
+    out.flush()
+}
+
+/// The flags a client on this machine needs to reach `address`.
+fn target(address: SocketAddr) -> String {
+    let ip = address.ip();
+    let host = match ip.is_unspecified() || ip == Ipv4Addr::LOCALHOST {
+        true => String::new(),
+        false => format!(" -h {ip}"),
+    };
+    let port = match address.port() {
+        DEFAULT_PORT => String::new(),
+        port => format!(" -p {port}"),
+    };
+    host + &port
+}
+
+impl Running {
+    /// Waits for a signal, then for the shards to say goodbye.
+    fn wait(self) -> ExitCode {
+        loop {
+            match self.reports.recv() {
+                Ok(Report::Started) => {}
+                Ok(Report::Failed(shard, error)) => {
+                    eprintln!("ringmq: shard {shard} failed: {error}");
+                    return ExitCode::from(SHARD_LOST);
+                }
+                Ok(Report::Ended(shard)) => {
+                    eprintln!("ringmq: shard {shard} ended unexpectedly");
+                    return ExitCode::from(SHARD_LOST);
+                }
+                Ok(Report::Signal) | Err(_) => return self.shut_down(),
+            }
+        }
+    }
+
+    fn shut_down(self) -> ExitCode {
+        let deadline = Instant::now() + self.shutdown + STOP_MARGIN;
+        let mut left = self.commands.len();
+        for commands in &self.commands {
+            // Refused only when so many commands wait that this shard is beyond help; the deadline ends it.
+            let _ = commands.send(Command::Shutdown);
+        }
+        while left > 0 {
+            match self.reports.recv_deadline(deadline) {
+                Ok(Report::Ended(_)) => left -= 1,
+                Ok(Report::Started) => {}
+                Ok(Report::Failed(shard, error)) => eprintln!("ringmq: shard {shard} failed: {error}"),
+                Ok(Report::Signal) => return ExitCode::from(CUT_SHORT),
+                Err(_) => {
+                    eprintln!("ringmq: {left} shards did not end in time");
+                    break;
+                }
+            }
+        }
+        ExitCode::SUCCESS
+    }
 }

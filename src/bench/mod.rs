@@ -23,6 +23,8 @@ mod store;
 mod stored;
 mod subscriber;
 mod suite;
+#[cfg(test)]
+mod tests;
 mod traffic;
 mod verify;
 mod wire;
@@ -37,7 +39,7 @@ use std::process::ExitCode;
 /// Runs one benchmark. Exit code 1 when a message was not delivered as it should be, 2 when the
 /// benchmark could not be run.
 pub fn run(args: BenchArgs) -> ExitCode {
-    match measure(args.scenario) {
+    match measure(*args.scenario) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {

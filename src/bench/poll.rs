@@ -65,7 +65,7 @@ impl Poll {
     /// # Errors
     /// What the system says; an interrupted wait is an empty one.
     pub fn wait(&mut self, timeout: Duration, ready: &mut Vec<Ready>) -> Result<(), BenchError> {
-        if timeout.subsec_nanos() % MILLISECOND == 0 {
+        if timeout.subsec_nanos().is_multiple_of(MILLISECOND) {
             return self.take(timeout, ready);
         }
         // epoll_wait counts in milliseconds; ppoll on the set itself is exact to the nanosecond.

@@ -4,10 +4,13 @@ use super::error::BenchError;
 use super::plan::{Counts, Pace, Plan, Shape};
 use super::report::{Report, write_histogram_log};
 use super::traffic::{self, Timing};
+use crate::codec::Version;
 use std::time::Duration;
 
 /// Payload bytes one publisher has under way by default at most.
 const WINDOW_BYTES: usize = 2 * 1024 * 1024;
+/// Default window at QoS 1.
+const QOS1_WINDOW: usize = 200;
 /// Default window at QoS 2: what brokers without a Receive Maximum to announce are known to take.
 const QOS2_WINDOW: usize = 20;
 
@@ -33,7 +36,7 @@ impl Defaults {
             subscribers: None,
             topics: 1,
             filters: 0,
-            window: 500,
+            window: 1000,
             qos: 0,
             rate: None,
         }
@@ -57,7 +60,7 @@ pub fn pairs(args: &TrafficArgs) -> Result<Outcome, BenchError> {
 /// The run could not be made.
 pub fn fan_out(args: &TrafficArgs) -> Result<Outcome, BenchError> {
     let defaults = Defaults::of("fan-out", Shape::FanOut);
-    run(args, Defaults { publishers: 1, subscribers: Some(100), window: 100, ..defaults })
+    run(args, Defaults { publishers: 1, subscribers: Some(100), window: 500, ..defaults })
 }
 
 /// Many publishers to few subscribers with a wildcard.
@@ -65,7 +68,7 @@ pub fn fan_out(args: &TrafficArgs) -> Result<Outcome, BenchError> {
 /// # Errors
 /// The run could not be made.
 pub fn fan_in(args: &TrafficArgs) -> Result<Outcome, BenchError> {
-    run(args, Defaults { subscribers: Some(1), window: 100, ..Defaults::of("fan-in", Shape::FanIn) })
+    run(args, Defaults { subscribers: Some(1), window: 500, ..Defaults::of("fan-in", Shape::FanIn) })
 }
 
 /// Many publishers to groups of shared subscriptions.
@@ -74,7 +77,7 @@ pub fn fan_in(args: &TrafficArgs) -> Result<Outcome, BenchError> {
 /// The run could not be made.
 pub fn shared(args: &TrafficArgs) -> Result<Outcome, BenchError> {
     let shape = Shape::Shared { groups: args.groups };
-    run(args, Defaults { window: 100, ..Defaults::of("shared", shape) })
+    run(args, Defaults { window: 500, ..Defaults::of("shared", shape) })
 }
 
 /// Pairs over many topics among many loaded filters.
@@ -103,6 +106,12 @@ fn run(args: &TrafficArgs, defaults: Defaults) -> Result<Outcome, BenchError> {
         subscribers: args.subscribers.or(defaults.subscribers).unwrap_or(publishers),
         topics: args.topics.unwrap_or(defaults.topics),
         filters: args.filters.unwrap_or(defaults.filters),
+    };
+    let qos = args.qos.unwrap_or(defaults.qos);
+    let by_default = match qos {
+        0 => defaults.window,
+        1 => defaults.window.min(QOS1_WINDOW),
+        _ => defaults.window.min(QOS2_WINDOW),
     };
     let window = args.window.unwrap_or_else(|| by_default.min(WINDOW_BYTES / args.payload.max(1)).max(4));
     let pace = match args.rate.or(if args.window.is_some() { None } else { defaults.rate }) {
@@ -155,7 +164,6 @@ pub fn plan(
         pace,
         threads: common.threads,
         cores: common.cores.clone(),
-        keep_alive: common.keep_alive,
     })
 }
 
@@ -174,15 +182,24 @@ pub fn timing(common: &CommonArgs) -> Timing {
 pub fn run_name() -> String {
     let nanos =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
-    format!("b{:04x}", (nanos as u64 / 1000 ^ u64::from(std::process::id()) << 7) & 0xFFFF)
+    format!("b{:04x}", ((nanos as u64 / 1000) ^ (u64::from(std::process::id()) << 7)) & 0xFFFF)
+}
+
+/// A protocol version as people call it.
+pub fn version_name(version: Version) -> &'static str {
+    match version {
+        Version::V31 => "MQTT 3.1",
+        Version::V311 => "MQTT 3.1.1",
+        Version::V5 => "MQTT 5.0",
+    }
 }
 
 /// What a plan does, in words.
 pub fn describe(plan: &Plan, common: &CommonArgs) -> String {
-    let version = if plan.target.protocol.is_v5() { "5.0" } else { "3.1.1" };
     let held: usize = plan.ballast.iter().map(super::open::Filters::count).sum();
     let mut text = format!(
-        "MQTT {version}, QoS {}, {} B, {} publishers, {} subscribers, {} topics",
+        "{}, QoS {}, {} B, {} publishers, {} subscribers, {} topics",
+        version_name(plan.target.version),
         plan.qos,
         plan.payload,
         plan.publishers,

@@ -193,7 +193,7 @@ fn evaluate(
     report.generator_cpu = shares.map(|(a, b)| a.saturating_sub(*b) as f64 / 1e9 / seconds).collect();
     report.figure("sent_per_second", (after.sent - before.sent) as f64 / seconds, "/s");
     if plan.subscribers.iter().any(|subscriber| subscriber.group.is_some()) {
-        balance(&mut report, &verifiers);
+        balance(&mut report, plan, &verifiers);
     }
     let report = report.concluded(matches!(plan.pace, Pace::Window(_)));
     (report, latency)
@@ -218,11 +218,22 @@ fn settle(plan: &Plan, verifiers: &mut BTreeMap<usize, Verifier>, sent: &[u64]) 
     findings
 }
 
-/// How evenly the members of shared groups were served.
-fn balance(report: &mut Report, verifiers: &BTreeMap<usize, Verifier>) {
-    let counts: Vec<u64> = verifiers.values().map(|verifier| verifier.findings.received).collect();
-    let mean = counts.iter().sum::<u64>() as f64 / counts.len().max(1) as f64;
-    let (least, most) = (counts.iter().min().unwrap_or(&0), counts.iter().max().unwrap_or(&0));
-    report.figure("least_served_member", *least as f64 / mean.max(1.0), "of the mean");
-    report.figure("most_served_member", *most as f64 / mean.max(1.0), "of the mean");
+/// How evenly the members of shared groups were served, each compared with its own group.
+fn balance(report: &mut Report, plan: &Plan, verifiers: &BTreeMap<usize, Verifier>) {
+    let mut groups: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
+    for (index, verifier) in verifiers {
+        if let Some(group) = plan.subscribers[*index].group {
+            groups.entry(group).or_default().push(verifier.findings.received);
+        }
+    }
+    let (mut least, mut most) = (f64::MAX, 0.0_f64);
+    for counts in groups.values() {
+        let mean = (counts.iter().sum::<u64>() as f64 / counts.len() as f64).max(1.0);
+        for count in counts {
+            least = least.min(*count as f64 / mean);
+            most = most.max(*count as f64 / mean);
+        }
+    }
+    report.figure("least_served_member", least, "of the mean");
+    report.figure("most_served_member", most, "of the mean");
 }

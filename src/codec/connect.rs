@@ -283,3 +283,19 @@ impl<'a> Will<'a> {
         write_binary(self.payload, out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_shows_though_the_rest_is_broken() {
+        let peek = |body| Connect::peek_version(Frame { first: 0x10, bytes: &[], body });
+        assert_eq!(peek(b"\0\x04MQTT\x05\x01"), Some(Version::V5));
+        assert_eq!(peek(b"\0\x04MQTT\x04"), Some(Version::V311));
+        assert_eq!(peek(b"\0\x06MQIsdp\x03"), Some(Version::V31));
+        assert_eq!(peek(b"\0\x04MQTT\x03"), None);
+        assert_eq!(peek(b"\0\x04MQTT"), None);
+        assert_eq!(peek(b"\0\x04mqtt\x04"), None);
+    }
+}

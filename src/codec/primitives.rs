@@ -166,23 +166,23 @@ pub fn varint_len(value: u32) -> usize {
     1 + usize::from(value > 127) + usize::from(value > 16_383) + usize::from(value > 2_097_151)
 }
 
-/// A variable byte integer and how many of the bytes it takes. Panics above [`MAX_VARINT`].
+/// A variable byte integer as a little endian word and how many of its bytes count; the others are 0.
+/// Panics above [`MAX_VARINT`].
 #[inline]
-pub(super) fn varint_bytes(value: u32) -> ([u8; 4], usize) {
+pub(super) fn varint_word(value: u32) -> (u32, usize) {
     assert!(value <= MAX_VARINT, "too large for a variable byte integer");
     let length = varint_len(value);
-    let mut bytes = [value as u8, (value >> 7) as u8, (value >> 14) as u8, (value >> 21) as u8];
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = *byte & 0x7F | u8::from(index + 1 < length) << 7;
-    }
-    (bytes, length)
+    // Seven bits to a byte, and the continuation bit on all bytes before the last.
+    let spread = value & 0x7F | (value & 0x3F80) << 1 | (value & 0x1F_C000) << 2 | (value & 0xFE0_0000) << 3;
+    let continued = 0x8080_8080 & ((1 << (8 * (length - 1))) - 1);
+    (spread | continued, length)
 }
 
 /// Appends a variable byte integer. Panics above [`MAX_VARINT`].
 #[inline]
 pub fn write_varint(value: u32, out: &mut dyn Sink) {
-    let (bytes, length) = varint_bytes(value);
-    out.put(&bytes[..length]);
+    let (word, length) = varint_word(value);
+    out.put(&word.to_le_bytes()[..length]);
 }
 
 /// Appends one byte.

@@ -154,10 +154,17 @@ pub(super) struct Section<'a> {
 
 impl<'a> Section<'a> {
     /// Takes the section off `reader`.
+    #[inline]
     pub(super) fn decode(reader: &mut Reader<'a>, place: Place) -> Result<Section<'a>, DecodeError> {
         let length = reader.varint()?;
         let raw = reader.slice(length as usize)?;
         Ok(Section { raw, reader: Reader::new(raw), place: place.bit(), seen: 0 })
+    }
+
+    /// Whether there are no properties (left to read).
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.reader.is_empty()
     }
 
     /// The next property, checked against the table; `None` at the end.

@@ -35,6 +35,7 @@ impl<'a> Publish<'a> {
     /// [`DecodeError::PublishQoS`], [`DecodeError::DupAtQoS0`], [`DecodeError::TopicWildcard`],
     /// [`DecodeError::TopicEmpty`], [`DecodeError::PacketIdentifierZero`], [`DecodeError::TopicAliasZero`],
     /// [`DecodeError::ResponseTopic`], and those of strings and properties.
+    #[inline]
     pub fn decode(frame: Frame<'a>, version: Version) -> Result<Publish<'a>, DecodeError> {
         let qos = QoS::from_bits(frame.first >> 1 & 3).ok_or(DecodeError::PublishQoS)?;
         let dup = frame.first & 8 != 0;
@@ -44,41 +45,22 @@ impl<'a> Publish<'a> {
         let mut reader = Reader::new(frame.body);
         let topic = reader.topic()?;
         let packet_id = if qos == QoS::AtMostOnce { 0 } else { reader.packet_id()? };
-        let mut publish = Publish {
+        let properties =
+            if version.is_v5() { Properties::decode(&mut reader)? } else { Properties::default() };
+        if topic.is_empty() && properties.topic_alias.is_none() {
+            return Err(DecodeError::TopicEmpty);
+        }
+        Ok(Publish {
             dup,
             qos,
             retain: frame.first & 1 != 0,
             topic,
             packet_id,
-            topic_alias: None,
-            subscription_ids: SubscriptionIds::default(),
-            properties: MessageProperties::default(),
-            payload: &[],
-        };
-        if version.is_v5() {
-            publish.decode_properties(&mut reader)?;
-        }
-        if topic.is_empty() && publish.topic_alias.is_none() {
-            return Err(DecodeError::TopicEmpty);
-        }
-        publish.payload = reader.rest();
-        Ok(publish)
-    }
-
-    fn decode_properties(&mut self, reader: &mut Reader<'a>) -> Result<(), DecodeError> {
-        let mut section = Section::decode(reader, Place::Packet(PacketType::Publish))?;
-        while let Some((property, value)) = section.next()? {
-            match property {
-                Property::TopicAlias if value.number == 0 => return Err(DecodeError::TopicAliasZero),
-                Property::TopicAlias => self.topic_alias = Some(value.word()),
-                Property::SubscriptionIdentifier => {}
-                _ if self.properties.take(property, value)? => {}
-                _ => not_in_table(property),
-            }
-        }
-        self.properties.user_properties = section.user_properties();
-        self.subscription_ids = SubscriptionIds::new(section.raw_with(Property::SubscriptionIdentifier));
-        Ok(())
+            topic_alias: properties.topic_alias,
+            subscription_ids: properties.subscription_ids,
+            properties: properties.message,
+            payload: reader.rest(),
+        })
     }
 
     /// Appends the whole packet.
@@ -102,6 +84,39 @@ impl<'a> Publish<'a> {
             write_number(Property::SubscriptionIdentifier, id, out);
         }
         self.properties.write(out);
+    }
+}
+
+/// What a section of properties in PUBLISH says.
+#[derive(Default)]
+struct Properties<'a> {
+    topic_alias: Option<u16>,
+    subscription_ids: SubscriptionIds<'a>,
+    message: MessageProperties<'a>,
+}
+
+impl<'a> Properties<'a> {
+    #[inline]
+    fn decode(reader: &mut Reader<'a>) -> Result<Properties<'a>, DecodeError> {
+        let mut section = Section::decode(reader, Place::Packet(PacketType::Publish))?;
+        if section.is_empty() { Ok(Properties::default()) } else { Properties::take(&mut section) }
+    }
+
+    fn take(section: &mut Section<'a>) -> Result<Properties<'a>, DecodeError> {
+        let mut properties = Properties::default();
+        while let Some((property, value)) = section.next()? {
+            match property {
+                Property::TopicAlias if value.number == 0 => return Err(DecodeError::TopicAliasZero),
+                Property::TopicAlias => properties.topic_alias = Some(value.word()),
+                Property::SubscriptionIdentifier => {}
+                _ if properties.message.take(property, value)? => {}
+                _ => not_in_table(property),
+            }
+        }
+        properties.message.user_properties = section.user_properties();
+        properties.subscription_ids =
+            SubscriptionIds::new(section.raw_with(Property::SubscriptionIdentifier));
+        Ok(properties)
     }
 }
 

@@ -1,5 +1,275 @@
 //! Settings of `ringmq serve`: flags, checked.
+pub mod units;
 
-/// The flags of `ringmq serve`.
-#[derive(clap::Args, Default)]
-pub struct ServeArgs {}
+use crate::limits::{Limits, MAX_SHARDS, QueuePolicy};
+use clap::Parser;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use units::{Cores, ListenAddress, Size, Span};
+
+/// The port that MQTT has at the IANA.
+pub const DEFAULT_PORT: u16 = 1883;
+/// Most connections (and sessions) that can be asked for.
+const MAX_COUNT: u64 = 100_000_000;
+/// The largest packet MQTT knows: a Remaining Length of four bytes, and the bytes before it ([MQTT-2.1.4]).
+const LARGEST_PACKET: u64 = 268_435_460;
+
+/// A number of something, within [`MAX_COUNT`].
+fn count(least: u64) -> clap::builder::RangedU64ValueParser<usize> {
+    clap::builder::RangedU64ValueParser::new().range(least..=MAX_COUNT)
+}
+
+/// The flags of `ringmq serve`. Each limit is described in [`Limits`].
+#[derive(clap::Args, Clone, Debug)]
+pub struct ServeArgs {
+    /// Address and port to listen on; may be given several times. A port alone means 127.0.0.1, port 0 any free one
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:1883", help_heading = "Network")]
+    pub listen: Vec<ListenAddress>,
+    /// Let everybody in without a password; needed to listen on anything but loopback
+    #[arg(long, help_heading = "Network")]
+    pub allow_anonymous: bool,
+    /// Text that clients may ask for as Response Information, usually a topic prefix [default: none]
+    #[arg(long, value_name = "TEXT", help_heading = "Network")]
+    pub response_information: Option<String>,
+    /// Offer the authentication method RINGMQ-TEST, which everybody passes who knows its words; for tests
+    #[arg(long, hide = true)]
+    pub enable_test_auth: bool,
+    /// Shards, each a pinned thread (1 to 128) [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=MAX_SHARDS as i64))]
+    pub shards: Option<u8>,
+    /// Cores to use, like 0,2-5; more shards than cores share them in turn [default: all this process may run on]
+    #[arg(long, value_name = "LIST")]
+    pub cores: Option<Cores>,
+
+    /// Connections at a time; one more is closed at once
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_connections, value_parser = count(1), help_heading = "Connections")]
+    pub max_connections: usize,
+    /// Time from accept to a complete CONNECT (100ms to 1h)
+    #[arg(long, value_name = "TIME", default_value_t = Span::millis(Limits::default().connect_timeout_ms), help_heading = "Connections")]
+    pub connect_timeout: Span,
+    /// Longest keep alive a client may choose, whole seconds; 0 leaves it to the client (up to 18h)
+    #[arg(long, value_name = "TIME", default_value_t = Span::secs(Limits::default().max_keep_alive.into()), help_heading = "Connections")]
+    pub max_keep_alive: Span,
+    /// Largest packet a client may send (64 to 256M)
+    #[arg(long, value_name = "SIZE", default_value_t = Size(Limits::default().max_packet.into()), help_heading = "Connections")]
+    pub max_packet: Size,
+    /// Unsent bytes of one connection beyond which QoS 0 is dropped and QoS 1 and 2 wait in the queue (1K to 1G)
+    #[arg(long, value_name = "SIZE", default_value_t = Size(Limits::default().output_mark as u64), help_heading = "Connections")]
+    pub output_mark: Size,
+    /// Unsent bytes at which a connection is ended, at least --output-mark (1K to 4G)
+    #[arg(long, value_name = "SIZE", default_value_t = Size(Limits::default().output_max as u64), help_heading = "Connections")]
+    pub output_max: Size,
+
+    /// Sessions, connected or not; a new one beyond it is refused
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_sessions, value_parser = count(1), help_heading = "Sessions")]
+    pub max_sessions: usize,
+    /// Longest time a session outlives its connection, whole seconds; longer wishes are cut (0 to 49710d)
+    #[arg(long, value_name = "TIME", default_value_t = Span::secs(Limits::default().max_session_expiry.into()), help_heading = "Sessions")]
+    pub max_session_expiry: Span,
+    /// Unfinished QoS 1 and 2 deliveries to one client (1 to 65535)
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_inflight, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Sessions")]
+    pub max_inflight: u16,
+    /// Unfinished QoS 1 and 2 publishes a client may have (1 to 65535)
+    #[arg(long, value_name = "N", default_value_t = Limits::default().receive_maximum, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Sessions")]
+    pub receive_maximum: u16,
+    /// Messages queued for one session beyond what is in flight
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_queued_messages, value_parser = count(0), help_heading = "Sessions")]
+    pub max_queued_messages: usize,
+    /// Bytes queued for one session (0 to 1T)
+    #[arg(long, value_name = "SIZE", default_value_t = Size(Limits::default().max_queued_bytes as u64), help_heading = "Sessions")]
+    pub max_queued_bytes: Size,
+    /// What gives way when a session's queue is full; refuse: the publisher is told 0x97
+    #[arg(long, value_name = "POLICY", default_value = "drop-oldest", value_enum, help_heading = "Sessions")]
+    pub queue_policy: Policy,
+    /// Subscriptions of one session
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_subscriptions, value_parser = count(1), help_heading = "Sessions")]
+    pub max_subscriptions: usize,
+    /// Topic aliases a client may set; 0 forbids them (to 65535)
+    #[arg(long, value_name = "N", default_value_t = Limits::default().topic_alias_maximum, help_heading = "Sessions")]
+    pub topic_alias_max: u16,
+    /// Topic aliases used towards a client that allows them (to 65535)
+    #[arg(long, value_name = "N", default_value_t = Limits::default().topic_alias_maximum_outgoing, help_heading = "Sessions")]
+    pub topic_alias_max_outgoing: u16,
+
+    /// Highest QoS that is taken and granted (0, 1 or 2)
+    #[arg(long, value_name = "QOS", default_value_t = Limits::default().max_qos, value_parser = clap::value_parser!(u8).range(0..=2), help_heading = "Messages")]
+    pub max_qos: u8,
+    /// Take no retained messages
+    #[arg(long, help_heading = "Messages")]
+    pub no_retain: bool,
+    /// Retained messages on the whole broker
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_retained, value_parser = count(0), help_heading = "Messages")]
+    pub max_retained: usize,
+    /// Levels in a topic name or filter (1 to 65535)
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_topic_levels as u16, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Messages")]
+    pub max_topic_levels: u16,
+    /// Messages kept for a shared subscription none of whose members is connected
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_group_queue, value_parser = count(0), help_heading = "Messages")]
+    pub max_group_queue: usize,
+
+    /// Time between two publications of the $SYS topics; 0 turns them off (100ms to 1d)
+    #[arg(long, value_name = "TIME", default_value_t = Span::millis(Limits::default().sys_interval_ms), help_heading = "Operation")]
+    pub sys_interval: Span,
+    /// Time that a shutdown may take for what is still to be sent (0 to 10m)
+    #[arg(long, value_name = "TIME", default_value_t = Span::millis(Limits::default().shutdown_ms), help_heading = "Operation")]
+    pub shutdown_time: Span,
+    /// Batches waiting for a busy shard beyond which publishers are not read (16 to 1000000)
+    #[arg(long, value_name = "N", default_value_t = Limits::default().overflow_mark as u32, value_parser = clap::value_parser!(u32).range(16..=1_000_000), help_heading = "Operation")]
+    pub overflow_mark: u32,
+}
+
+/// [`QueuePolicy`] as a flag.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Policy {
+    /// The oldest queued message.
+    DropOldest,
+    /// The new message.
+    DropNewest,
+    /// The publisher.
+    Refuse,
+}
+
+impl Default for ServeArgs {
+    /// As if `ringmq serve` had been given no flags.
+    fn default() -> ServeArgs {
+        #[derive(Parser)]
+        struct Alone {
+            #[command(flatten)]
+            args: ServeArgs,
+        }
+        Alone::parse_from(["ringmq"]).args
+    }
+}
+
+/// Settings that fit together and this machine.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where to listen.
+    pub listen: Vec<SocketAddr>,
+    /// For each shard the core it is pinned to.
+    pub placement: Vec<usize>,
+    /// The bounds.
+    pub limits: Limits,
+    /// Whether the authentication method for tests is offered.
+    pub test_auth: bool,
+}
+
+impl ServeArgs {
+    /// Checks what clap cannot. `usable`: the cores this process may run on, ascending.
+    /// The error is one sentence with the remedy.
+    pub fn check(&self, usable: &[usize]) -> Result<Settings, String> {
+        let listen: Vec<SocketAddr> = self.listen.iter().map(|address| address.0).collect();
+        for (index, address) in listen.iter().enumerate() {
+            if !address.ip().to_canonical().is_loopback() && !self.allow_anonymous {
+                return Err(format!(
+                    "listening on {address} would let everybody in who can reach this machine; \
+                     add --allow-anonymous if that is meant, or listen on 127.0.0.1"
+                ));
+            }
+            if address.port() != 0 && listen[..index].contains(address) {
+                return Err(format!("--listen {address} is given twice; give each address once"));
+            }
+        }
+        let (placement, limits) = (self.placement(usable)?, self.limits()?);
+        Ok(Settings { listen, placement, limits, test_auth: self.enable_test_auth })
+    }
+
+    fn placement(&self, usable: &[usize]) -> Result<Vec<usize>, String> {
+        let cores = match &self.cores {
+            None => usable,
+            Some(Cores(cores)) => {
+                if let Some(core) = cores.iter().find(|core| !usable.contains(core)) {
+                    return Err(format!(
+                        "--cores names core {core}, but this process may run on {} only; name some of these",
+                        Cores(usable.to_vec())
+                    ));
+                }
+                cores
+            }
+        };
+        let shards = self.shards.map_or(cores.len(), usize::from);
+        if shards > MAX_SHARDS {
+            return Err(format!(
+                "{shards} cores would make {shards} shards, and {MAX_SHARDS} are the most; add --shards {MAX_SHARDS}"
+            ));
+        }
+        if cores.is_empty() {
+            return Err("the cores this process may run on are not known; name some with --cores".to_string());
+        }
+        Ok(cores.iter().copied().cycle().take(shards).collect())
+    }
+
+    fn limits(&self) -> Result<Limits, String> {
+        let within_ms =
+            |flag, span: Span, range: RangeInclusive<Span>| within(flag, span, range).map(|s| s.millis);
+        let size =
+            |flag, size: Size, range: RangeInclusive<Size>| within(flag, size, range).map(|s| s.0 as usize);
+        let secs = |flag, span: Span, most: u64| match span.millis % 1000 {
+            0 => within(flag, span, Span::secs(0)..=Span::secs(most)).map(|s| s.millis / 1000),
+            _ => Err(format!(
+                "{flag} {span} is not a whole number of seconds; MQTT knows no shorter unit here"
+            )),
+        };
+        let limits = Limits {
+            max_connections: self.max_connections,
+            max_sessions: self.max_sessions,
+            connect_timeout_ms: within_ms(
+                "--connect-timeout",
+                self.connect_timeout,
+                Span::millis(100)..=Span::secs(3600),
+            )?,
+            max_packet: size("--max-packet", self.max_packet, Size(64)..=Size(LARGEST_PACKET))? as u32,
+            receive_maximum: self.receive_maximum,
+            max_inflight: self.max_inflight,
+            topic_alias_maximum: self.topic_alias_max,
+            topic_alias_maximum_outgoing: self.topic_alias_max_outgoing,
+            max_session_expiry: secs("--max-session-expiry", self.max_session_expiry, u32::MAX.into())?
+                as u32,
+            max_keep_alive: secs("--max-keep-alive", self.max_keep_alive, u16::MAX.into())? as u16,
+            max_queued_messages: self.max_queued_messages,
+            max_queued_bytes: size("--max-queued-bytes", self.max_queued_bytes, Size(0)..=Size(1 << 40))?,
+            queue_policy: match self.queue_policy {
+                Policy::DropOldest => QueuePolicy::DropOldest,
+                Policy::DropNewest => QueuePolicy::DropNewest,
+                Policy::Refuse => QueuePolicy::Refuse,
+            },
+            output_mark: size("--output-mark", self.output_mark, Size(1 << 10)..=Size(1 << 30))?,
+            output_max: size("--output-max", self.output_max, Size(1 << 10)..=Size(1 << 32))?,
+            max_topic_levels: self.max_topic_levels.into(),
+            max_subscriptions: self.max_subscriptions,
+            max_retained: self.max_retained,
+            max_group_queue: self.max_group_queue,
+            overflow_mark: self.overflow_mark as usize,
+            max_qos: self.max_qos,
+            retain_available: !self.no_retain,
+            response_information: self.response_information.clone(),
+            sys_interval_ms: match self.sys_interval.millis {
+                0 => 0,
+                _ => within_ms("--sys-interval", self.sys_interval, Span::millis(100)..=Span::secs(86_400))?,
+            },
+            shutdown_ms: within_ms("--shutdown-time", self.shutdown_time, Span::millis(0)..=Span::secs(600))?,
+        };
+        if limits.output_max < limits.output_mark {
+            return Err(format!(
+                "--output-max {} is less than --output-mark {}; raise the one or lower the other",
+                self.output_max, self.output_mark
+            ));
+        }
+        Ok(limits)
+    }
+}
+
+fn within<T: PartialOrd + Display + Copy>(
+    flag: &str,
+    value: T,
+    range: RangeInclusive<T>,
+) -> Result<T, String> {
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    Err(format!("{flag} {value} is out of range; give something from {} to {}", range.start(), range.end()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,13 @@
-//! (net)
+//! Sockets and the kernel: listeners, connections, and the ring that carries both.
+pub mod accept;
+pub mod connections;
+pub mod handoff;
+pub mod linger;
+pub mod listener;
+pub mod probe;
+pub mod ring;
+pub mod send;
+pub mod warn;
+
+#[cfg(test)]
+mod tests;

@@ -36,9 +36,6 @@ pub struct Session {
     pub key: SessionKey,
     /// The client id ([MQTT-3.1.3-2]).
     pub client_id: Rc<str>,
-    /// How many claims on this client id the session answers for: the registrar keeps its home until it is told
-    /// of the end of every one, in whatever order they come here.
-    pub claims: u64,
     /// Slot of the connection in use; `None` while the client is away.
     pub connection: Option<u32>,
     /// Session Expiry Interval, seconds; [`NEVER_EXPIRES`] is allowed.
@@ -65,7 +62,6 @@ impl Session {
         Session {
             key,
             client_id,
-            claims: 0,
             connection: None,
             expiry_interval: 0,
             expires: Time::NEVER,

@@ -90,6 +90,8 @@ pub struct Outgoing {
     /// First entry of the window that was not sent on this connection.
     repeat_at: usize,
     last_id: u16,
+    /// Some id was skipped or some place holder taken out, so that an id need not lie at its distance from the oldest.
+    has_gaps: bool,
     queue: VecDeque<Delivery>,
     queued_bytes: usize,
 }
@@ -117,7 +119,7 @@ impl Outgoing {
 
     /// A new connection: everything in the window is to be sent again, the quota starts afresh.
     pub fn begin_connection(&mut self) {
-        self.window.retain(|entry| entry.awaits != Awaits::Nothing);
+        self.drop_place_holders();
         self.window.iter_mut().for_each(|entry| entry.counted = false);
         self.outstanding = 0;
         self.repeat_at = 0;
@@ -133,6 +135,7 @@ impl Outgoing {
             if self.position(id).is_none() {
                 break;
             }
+            self.has_gaps = true;
         }
         self.last_id = id;
         let awaits = if qos == QoS::ExactlyOnce { Awaits::Pubrec } else { Awaits::Puback };
@@ -184,6 +187,11 @@ impl Outgoing {
             }
             _ => Acknowledged::Unknown,
         }
+    }
+
+    /// Whether something waits to be sent again or for the first time.
+    pub fn has_waiting(&self) -> bool {
+        self.repeat_at < self.window.len() || !self.queue.is_empty()
     }
 
     /// The next packet to send again; `None` when all were, or when the quota is used up and a PUBLISH is next.
@@ -293,8 +301,21 @@ impl Outgoing {
             if id >= oldest { id - oldest } else { (u32::from(id) + 65535 - u32::from(oldest)) as u16 };
         match self.window.get(usize::from(distance)) {
             Some(entry) if entry.id == id => Some(usize::from(distance)),
+            _ if !self.has_gaps => None,
             _ => self.window.iter().position(|entry| entry.id == id && entry.awaits != Awaits::Nothing),
         }
+    }
+
+    /// Panics if the counts contradict what they count.
+    #[doc(hidden)]
+    pub fn audit(&self) {
+        let unfinished = self.window.iter().filter(|entry| entry.awaits != Awaits::Nothing);
+        assert_eq!(unfinished.clone().count(), self.inflight());
+        let counted = unfinished.filter(|entry| entry.counted).count();
+        assert_eq!(counted, usize::from(self.outstanding));
+        assert!(self.repeat_at <= self.window.len());
+        let bytes: usize = self.queue.iter().map(|delivery| delivery.message.size()).sum();
+        assert_eq!(bytes, self.queued_bytes);
     }
 
     fn finish(&mut self, at: usize) {
@@ -310,9 +331,16 @@ impl Outgoing {
         }
         // An old delivery that is never acknowledged must not let place holders pile up behind it.
         if self.window.len() > 2 * usize::from(self.unfinished) + 64 && self.repeat_at >= self.window.len() {
-            self.window.retain(|entry| entry.awaits != Awaits::Nothing);
+            self.drop_place_holders();
             self.repeat_at = self.window.len();
         }
+        self.has_gaps &= !self.window.is_empty();
+    }
+
+    fn drop_place_holders(&mut self) {
+        let before = self.window.len();
+        self.window.retain(|entry| entry.awaits != Awaits::Nothing);
+        self.has_gaps |= self.window.len() < before;
     }
 }
 

@@ -61,12 +61,11 @@ pub enum Envelope {
         /// The shard its session lives on.
         home: u8,
     },
-    /// Claims on a client id ended; the registrar forgets its home with the last of them.
+    /// One claim on a client id ended: its session did, or its connection came to no session of its own. The
+    /// registrar forgets the id with the last one.
     Ended {
         /// Fingerprint of the client id.
         client: u128,
-        /// How many.
-        claims: u64,
     },
     /// A connection moves to its session's home.
     Handoff(Box<Handoff>),

@@ -120,7 +120,7 @@ mod tests {
         map.entry_or(&format!("{topic}/#"), || 2);
         map.entry_or(&["+"; 200].join("/"), || 3);
         assert_eq!(found(&map, &topic), [2, 1, 3]);
-        assert_eq!(found(&map, &topic[2..]), []);
+        assert!(found(&map, &topic[2..]).is_empty());
     }
 
     #[test]

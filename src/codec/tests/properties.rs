@@ -152,8 +152,18 @@ fn user_properties_among_others_keep_their_order() {
     publish.properties.encode_forwarded(&mut forwarded);
     assert_eq!(forwarded, b"\x26\0\x01a\0\x011\x26\0\x01b\0\x012\x26\0\x01a\0\x013");
     assert!(!publish.properties.is_empty_forwarded());
-    let expiry_only = MessageProperties { message_expiry: Some(9), ..MessageProperties::default() };
-    assert!(expiry_only.is_empty_forwarded());
+}
+
+#[test]
+fn properties_that_are_not_passed_on_leave_nothing_to_pass_on() {
+    let frame = Frame { first: 0x30, bytes: &[], body: b"\0\x01t\x0a\x02\0\0\0\x09\x23\0\x01\x0b\x05" };
+    let publish = Publish::decode(frame, Version::V5).unwrap();
+    assert!(publish.properties.user_properties.is_empty());
+    assert!(publish.properties.is_empty_forwarded());
+    assert!(!publish.subscription_ids.is_empty());
+    let mut forwarded = Vec::new();
+    publish.properties.encode_forwarded(&mut forwarded);
+    assert_eq!(forwarded, b"");
 }
 
 #[test]

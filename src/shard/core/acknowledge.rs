@@ -9,7 +9,8 @@ impl Core {
     pub(super) fn handle_puback(&mut self, now: Time, slot: u32, ack: &Ack<'_>) {
         let session = &mut self.sessions[self.connections[slot as usize].session as usize];
         let Some(outgoing) = &mut session.outgoing else { return };
-        if outgoing.handle_puback(ack.packet_id) == Acknowledged::Finished {
+        let is_finished = outgoing.handle_puback(ack.packet_id) == Acknowledged::Finished;
+        if is_finished && (outgoing.has_waiting() || session.scans > 0) {
             self.pump_more(now, slot);
         }
     }

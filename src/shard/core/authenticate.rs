@@ -3,7 +3,7 @@ use super::Core;
 use super::connection::{Authentication, Pending, Phase};
 use super::input::Flow;
 use crate::auth::{Exchange, Step};
-use crate::codec::{Auth, Packet, ReasonCode, Version};
+use crate::codec::{Auth, Packet, PacketType, ReasonCode};
 use crate::time::Time;
 
 impl Core {
@@ -118,8 +118,7 @@ impl Core {
 
     fn write_auth(&mut self, slot: u32, reason: ReasonCode, data: &[u8]) {
         let method = self.authentication(slot).method.clone();
-        self.counters.packets_sent[15] += 1;
-        let data = (!data.is_empty()).then_some(data);
-        Auth::new(reason, &method, data).encode(Version::V5, self.writer(slot));
+        let auth = Auth::new(reason, &method, (!data.is_empty()).then_some(data));
+        self.write(slot, PacketType::Auth, |version, out| auth.encode(version, out));
     }
 }

@@ -1,7 +1,7 @@
 //! How connections and sessions end, and what becomes of their wills.
 use super::connection::{Connection, Phase};
 use super::{Action, ConnId, Core};
-use crate::codec::{ConnAck, Disconnect, ReasonCode, Version};
+use crate::codec::{ConnAck, Disconnect, PacketType, ReasonCode, Version};
 use crate::session::Will;
 use crate::time::Time;
 
@@ -22,8 +22,14 @@ impl Core {
     }
 
     pub(super) fn end_doomed(&mut self, now: Time, doomed: Doomed) {
-        if self.is_live(doomed.conn) {
-            self.disconnect(now, doomed.conn.slot, doomed.reason);
+        if !self.is_live(doomed.conn) {
+            return;
+        }
+        let slot = doomed.conn.slot;
+        if self.connections[slot as usize].phase == Phase::Connected {
+            self.disconnect(now, slot, doomed.reason);
+        } else {
+            self.refuse(slot, doomed.reason);
         }
     }
 
@@ -52,10 +58,10 @@ impl Core {
         if connection.phase == Phase::AwaitConnect {
             return self.drop_connection(slot);
         }
-        let version = connection.version;
         self.counters.closes[usize::from(reason.code())] += 1;
-        self.counters.packets_sent[2] += 1;
-        ConnAck::new(false, reason).encode(version, self.writer(slot));
+        self.write(slot, PacketType::ConnAck, |version, out| {
+            ConnAck::new(false, reason).encode(version, out)
+        });
         self.drop_connection(slot);
     }
 
@@ -72,8 +78,8 @@ impl Core {
             self.counters.protocol_errors += 1;
         }
         if self.connections[slot as usize].version == Version::V5 {
-            self.counters.packets_sent[14] += 1;
-            Disconnect::new(reason).encode(Version::V5, self.writer(slot));
+            let packet = PacketType::Disconnect;
+            self.write(slot, packet, |version, out| Disconnect::new(reason).encode(version, out));
         }
         let conn = self.id(slot);
         let connection = self.forget(slot);
@@ -97,6 +103,11 @@ impl Core {
             session.will = None;
         }
         self.counters.closes[usize::from(disconnect.reason.code())] += 1;
+        self.close_silently(now, slot);
+    }
+
+    /// Ends a client's connection without a word.
+    pub(super) fn close_silently(&mut self, now: Time, slot: u32) {
         let conn = self.id(slot);
         let connection = self.forget(slot);
         self.detach(now, connection.session);
@@ -115,13 +126,13 @@ impl Core {
         self.actions.push_back(Action::Close { conn });
     }
 
-    /// A claim whose CONNECT came to nothing.
+    /// A claim whose CONNECT came to nothing. While the registrar has not answered it is given up with its answer.
     fn give_up_pending(&mut self, connection: &Connection) {
         if let Some(pending) = connection.extras.as_ref().and_then(|extras| extras.pending.as_ref())
-            && pending.is_claimed
+            && pending.home.is_some()
             && let Some(client_id) = super::connect::pending_client_id(pending)
         {
-            self.give_up_claims(&client_id, 1);
+            self.give_up_claim(self.keys.fingerprint(&client_id));
         }
     }
 
@@ -176,6 +187,7 @@ impl Core {
         self.release_will(slot);
         self.cancel_scans(slot);
         self.remove_subscriptions(now, slot);
+        self.disarm_session(slot);
         let mut session = self.sessions.remove(slot as usize);
         assert!(session.connection.is_none(), "a session does not end under its connection");
         let hash = self.keys.hash(&session.client_id);
@@ -183,7 +195,7 @@ impl Core {
             entry.remove();
         }
         self.counters.sessions -= 1;
-        self.give_up_claims(&session.client_id, session.claims);
+        self.give_up_claim(self.keys.fingerprint(&session.client_id));
         if let Some(outgoing) = &mut session.outgoing {
             let given_back = outgoing.take_shared();
             self.give_back(now, given_back);

@@ -6,8 +6,8 @@ use super::connection::{Pending, Phase};
 use super::input::Flow;
 use super::{Action, ConnId, Core};
 use crate::codec::{
-    ConnAck, ConnAckProperties, Connect, Cut, DecodeError, Frame, Packet, QoS, ReasonCode, Version, cut,
-    decode,
+    ConnAck, ConnAckProperties, Connect, Cut, DecodeError, Frame, Packet, PacketType, QoS, ReasonCode,
+    Version, cut, decode,
 };
 use crate::session::alias::OutgoingAliases;
 use crate::session::message::{Message, SessionKey};
@@ -46,8 +46,9 @@ impl Core {
             self.drop_connection(slot);
             return Flow::Stop;
         };
-        self.connections[slot as usize].version = connect.version;
-        self.connections[slot as usize].phase = Phase::Locating;
+        let connection = &mut self.connections[slot as usize];
+        connection.phase = Phase::Locating;
+        connection.learn(connect);
         if let Err(reason) = self.check_connect(connect) {
             self.refuse(slot, reason);
             return Flow::Stop;
@@ -61,12 +62,7 @@ impl Core {
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
         let client = self.keys.fingerprint(client_id);
         let registrar = self.keys.shard_of(client_id, self.shards);
-        let pending = Pending {
-            bytes: Bytes::copy_from_slice(frame.bytes),
-            assigned,
-            is_claimed: false,
-            home: self.shard,
-        };
+        let pending = Pending { bytes: Bytes::copy_from_slice(frame.bytes), assigned, home: None };
         self.connections[slot as usize].extras().pending = Some(pending);
         let connection = self.id(slot);
         self.actions.push_back(Action::Pause { conn: connection });
@@ -137,14 +133,14 @@ impl Core {
     }
 
     /// The registrar's answer.
-    pub(super) fn handle_home(&mut self, now: Time, registrar: u8, client: u128, conn: ConnId, home: u8) {
+    pub(super) fn handle_home(&mut self, now: Time, client: u128, conn: ConnId, home: u8) {
         if !self.is_live(conn) {
-            return self.send(registrar, Envelope::Ended { client, claims: 1 });
+            return self.give_up_claim(client);
         }
         let extras = self.connections[conn.slot as usize].extras();
         if home != self.shard {
             let pending = extras.pending.as_mut().expect("a connection that is being located has a CONNECT");
-            (pending.home, pending.is_claimed) = (home, true);
+            pending.home = Some(home);
             return self.actions.push_back(Action::Handoff { conn });
         }
         let pending = extras.pending.take().expect("a connection that is being located has a CONNECT");
@@ -160,7 +156,8 @@ impl Core {
         let mut connection = self.connections.remove(conn.slot as usize);
         let pending =
             connection.extras().pending.take().expect("a connection that is handed off has a CONNECT");
-        let Pending { bytes, assigned, home, .. } = pending;
+        let Pending { bytes, assigned, home } = pending;
+        let home = home.expect("only a connection whose home is known is handed off");
         self.send(home, Envelope::Handoff(Box::new(Handoff { socket, bytes, assigned })));
     }
 
@@ -182,7 +179,7 @@ impl Core {
         let Ok(Packet::Connect(connect)) = decode(frame, Version::V5) else {
             unreachable!("a CONNECT that was put aside was decoded once")
         };
-        self.connections[slot as usize].version = connect.version;
+        self.connections[slot as usize].learn(&connect);
         if self.begin_session(now, slot, &connect, &bytes[..length], assigned) == Flow::Continue {
             self.receive_slice(now, slot, &bytes[length..]);
         }
@@ -201,7 +198,7 @@ impl Core {
             Some(method) => {
                 let data = connect.properties.authentication_data;
                 let bytes = Bytes::copy_from_slice(bytes);
-                let pending = Pending { bytes, assigned, is_claimed: true, home: self.shard };
+                let pending = Pending { bytes, assigned, home: Some(self.shard) };
                 self.begin_authentication(now, slot, method, data, pending)
             }
             None => self.accept(now, slot, connect, assigned, None),
@@ -230,15 +227,18 @@ impl Core {
     ) -> Flow {
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
         let Some((session, session_present)) = self.session_for(now, client_id, connect.clean_start) else {
-            self.give_up_claims(client_id, 1);
+            self.give_up_claim(self.keys.fingerprint(client_id));
             self.refuse(slot, ReasonCode::QuotaExceeded);
             return Flow::Stop;
         };
-        self.sessions[session as usize].claims += 1;
         self.attach(now, slot, session, connect);
-        self.write_connack(slot, session, connect, session_present, assigned.as_deref(), authentication);
         self.counters.connects_accepted += 1;
         self.counters.clients_connected += 1;
+        if !self.write_connack(slot, session, connect, session_present, assigned.as_deref(), authentication) {
+            // [MQTT-3.2.0-1]: no packet without it, not even the reason.
+            self.close_silently(now, slot);
+            return Flow::Stop;
+        }
         if session_present {
             // Repetitions go first ([MQTT-4.4.0-1]), so they must be known before a group can deliver.
             if let Some(outgoing) = &mut self.sessions[session as usize].outgoing {
@@ -261,6 +261,8 @@ impl Core {
             let is_over = clean_start || !self.sessions[session as usize].is_persistent();
             self.take_over(now, session, is_over);
             if !is_over {
+                // It has a claim of its own.
+                self.give_up_claim(self.keys.fingerprint(client_id));
                 return Some((session, true));
             }
             self.end_session(now, session);
@@ -308,15 +310,14 @@ impl Core {
                 Message::new(will.topic, &forwarded, will.payload, qos, retain, Time::NEVER, session.key);
             Box::new(Will { message, expiry: will.properties.message_expiry, delay: will.delay })
         });
+        self.disarm_session(session_slot);
         let keep_alive = self.keep_alive(connect);
         let aliases = properties.topic_alias_maximum.min(self.limits.topic_alias_maximum_outgoing);
         let connection = &mut self.connections[slot as usize];
         connection.session = session_slot;
         connection.phase = Phase::Connected;
         connection.patience = u32::from(keep_alive) * 1500;
-        connection.max_packet = properties.maximum_packet_size.unwrap_or(u32::MAX);
         connection.quota = properties.receive_maximum.min(self.limits.max_inflight).max(1);
-        connection.problem_information = properties.request_problem_information;
         connection.alias_maximum = if is_v5 { self.limits.topic_alias_maximum } else { 0 };
         if aliases > 0 {
             connection.extras().outgoing_aliases = Some(OutgoingAliases::new(aliases));
@@ -344,7 +345,7 @@ impl Core {
         session_present: bool,
         assigned: Option<&str>,
         authentication: Option<Vec<u8>>,
-    ) {
+    ) -> bool {
         let limits = self.limits.clone();
         let keep_alive = self.keep_alive(connect);
         let expiry = self.sessions[session as usize].expiry_interval;
@@ -366,7 +367,6 @@ impl Core {
             ..ConnAckProperties::default()
         };
         let connack = ConnAck { session_present, reason: ReasonCode::Success, properties };
-        self.counters.packets_sent[2] += 1;
-        connack.encode(connect.version, self.writer(slot));
+        self.write(slot, PacketType::ConnAck, |version, out| connack.encode(version, out))
     }
 }

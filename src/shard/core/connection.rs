@@ -3,7 +3,7 @@ use super::super::output::{BufferPool, Output};
 use super::super::timer_wheel::TimerId;
 use super::{ConnId, Core, ShardId};
 use crate::auth::Exchange;
-use crate::codec::Version;
+use crate::codec::{Connect, PacketType, ReasonCode, Version};
 use crate::router::Route;
 use crate::session::alias::{IncomingAliases, OutgoingAliases};
 use crate::time::Time;
@@ -38,10 +38,8 @@ pub(super) struct Pending {
     pub bytes: Bytes,
     /// The client id the broker chose.
     pub assigned: Option<Box<str>>,
-    /// The registrar has counted its claim.
-    pub is_claimed: bool,
-    /// The session's home, once the registrar has told it.
-    pub home: ShardId,
+    /// The session's home, once the registrar has told it; the connection then has a claim on the client id.
+    pub home: Option<ShardId>,
 }
 
 /// An AUTH exchange.
@@ -83,8 +81,6 @@ pub(super) struct Connection {
     pub quota: u16,
     pub phase: Phase,
     pub version: Version,
-    /// Request Problem Information ([MQTT-3.1.2-29]).
-    pub problem_information: bool,
     pub is_dirty: bool,
     /// Deliveries wait for the output to drain.
     pub is_stalled: bool,
@@ -95,6 +91,11 @@ pub(super) struct Connection {
 impl Connection {
     pub fn is_v5(&self) -> bool {
         self.version == Version::V5
+    }
+    /// What every answer to this CONNECT has to respect.
+    pub fn learn(&mut self, connect: &Connect<'_>) {
+        self.version = connect.version;
+        self.max_packet = connect.properties.maximum_packet_size.unwrap_or(u32::MAX);
     }
     pub fn extras(&mut self) -> &mut Extras {
         self.extras.get_or_insert_with(Box::default)
@@ -135,7 +136,6 @@ impl Core {
             quota: 1,
             phase: Phase::AwaitConnect,
             version: Version::V5,
-            problem_information: true,
             is_dirty: false,
             is_stalled: false,
             alias_maximum: 0,
@@ -145,9 +145,29 @@ impl Core {
         conn
     }
 
-    /// Where packets to a connection are written.
-    pub(super) fn writer(&mut self, slot: u32) -> &mut Vec<u8> {
-        self.connections[slot as usize].writer(slot, &mut self.buffers, &mut self.dirty)
+    /// Writes a packet other than PUBLISH. One that exceeds the client's Maximum Packet Size is not sent
+    /// ([MQTT-3.1.2-24]); the client would wait for it in vain, so its connection ends. False in that case.
+    pub(super) fn write(
+        &mut self,
+        slot: u32,
+        packet: PacketType,
+        encode: impl FnOnce(Version, &mut Vec<u8>),
+    ) -> bool {
+        let connection = &mut self.connections[slot as usize];
+        let (version, max_packet) = (connection.version, connection.max_packet);
+        let out = connection.writer(slot, &mut self.buffers, &mut self.dirty);
+        let before = out.len();
+        encode(version, out);
+        if out.len() - before > max_packet as usize {
+            out.truncate(before);
+            self.doom(slot, ReasonCode::PacketTooLarge);
+            return false;
+        }
+        self.counters.packets_sent[packet as usize] += 1;
+        if connection.output.len() > self.limits.output_max {
+            self.doom(slot, ReasonCode::QuotaExceeded);
+        }
+        true
     }
 
     /// The output is empty: its buffer goes back, and what waited for room goes on.

@@ -1,7 +1,9 @@
 //! From bytes to packets: cuts what arrived, keeps the torn end, and hands each packet to its chapter.
 use super::Core;
 use super::connection::{Phase, Torn};
-use crate::codec::{Cut, DecodeError, Frame, Packet, ReasonCode, cut, decode};
+use crate::codec::{
+    Ack, Cut, DecodeError, Frame, Packet, PacketType, Publish, ReasonCode, Version, cut, decode,
+};
 use crate::session::run::cut_run;
 use crate::time::Time;
 use bytes::{Bytes, BytesMut};
@@ -146,15 +148,25 @@ impl Core {
 
     fn receive_frame(&mut self, now: Time, slot: u32, frame: Frame<'_>, whole: Option<&Bytes>) -> Flow {
         let connection = &self.connections[slot as usize];
-        let phase = connection.phase;
-        match decode(frame, connection.version) {
+        let (phase, version) = (connection.phase, connection.version);
+        if phase == Phase::Connected {
+            match self.receive_frequent(now, slot, frame, version, whole) {
+                Ok(Some(flow)) => return flow,
+                Ok(None) => {}
+                Err(error) => {
+                    self.refuse_bytes(now, slot, error);
+                    return Flow::Stop;
+                }
+            }
+        }
+        match decode(frame, version) {
             Ok(packet) => {
                 self.counters.packets_received[usize::from(frame.first >> 4)] += 1;
                 match phase {
                     Phase::AwaitConnect => self.handle_first(now, slot, &packet, frame),
                     Phase::Locating => unreachable!("a connection is not read while its home is looked for"),
                     Phase::Authenticating => self.handle_during_authentication(now, slot, &packet),
-                    Phase::Connected => self.handle_packet(now, slot, &packet, whole),
+                    Phase::Connected => self.handle_packet(now, slot, &packet),
                 }
             }
             Err(error) => {
@@ -168,10 +180,34 @@ impl Core {
         }
     }
 
-    fn handle_packet(&mut self, now: Time, slot: u32, packet: &Packet<'_>, whole: Option<&Bytes>) -> Flow {
+    /// PUBLISH and PUBACK, which are most of what comes, without the detour over [`Packet`], whose size costs as much
+    /// as their decoding.
+    fn receive_frequent(
+        &mut self,
+        now: Time,
+        slot: u32,
+        frame: Frame<'_>,
+        version: Version,
+        whole: Option<&Bytes>,
+    ) -> Result<Option<Flow>, DecodeError> {
+        match PacketType::from_bits(frame.first >> 4) {
+            Some(PacketType::Publish) => {
+                let publish = Publish::decode(frame, version)?;
+                self.counters.packets_received[PacketType::Publish as usize] += 1;
+                Ok(Some(self.handle_publish(now, slot, &publish, whole)))
+            }
+            Some(PacketType::PubAck) => {
+                let ack = Ack::decode(PacketType::PubAck, frame, version)?;
+                self.counters.packets_received[PacketType::PubAck as usize] += 1;
+                self.handle_puback(now, slot, &ack);
+                Ok(Some(Flow::Continue))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn handle_packet(&mut self, now: Time, slot: u32, packet: &Packet<'_>) -> Flow {
         match packet {
-            Packet::Publish(publish) => return self.handle_publish(now, slot, publish, whole),
-            Packet::PubAck(ack) => self.handle_puback(now, slot, ack),
             Packet::PubRec(ack) => self.handle_pubrec(now, slot, ack),
             Packet::PubRel(ack) => self.handle_pubrel(slot, ack),
             Packet::PubComp(ack) => self.handle_pubcomp(now, slot, ack),
@@ -183,6 +219,7 @@ impl Core {
                 return Flow::Stop;
             }
             Packet::Auth(auth) => return self.handle_auth(now, slot, auth),
+            Packet::Publish(_) | Packet::PubAck(_) => unreachable!("decoded as frequent packets"),
             // A second CONNECT ([MQTT-3.1.0-2]), or what only a server sends.
             Packet::Connect(_)
             | Packet::ConnAck(_)
@@ -198,18 +235,23 @@ impl Core {
 
     /// [MQTT-3.12.4-1].
     fn answer_ping(&mut self, slot: u32) {
-        self.counters.packets_sent[13] += 1;
-        self.writer(slot).extend_from_slice(&[0xD0, 0]);
+        self.write(slot, PacketType::PingResp, |version, out| Packet::PingResp.encode(version, out));
     }
 
     /// Bytes that are no packet end their connection, with the reason where the client can be told
     /// ([MQTT-4.13.1-1], [MQTT-4.8.0-1]).
     pub(super) fn refuse_bytes(&mut self, now: Time, slot: u32, error: DecodeError) {
         self.counters.decode_errors += 1;
-        if self.connections[slot as usize].phase == Phase::Connected {
-            self.disconnect(now, slot, error.reason());
+        let is_connected = self.connections[slot as usize].phase == Phase::Connected;
+        let last = if is_connected { PacketType::Disconnect } else { PacketType::ConnAck };
+        // Not every packet may tell every reason; what is left, like a second CONNECT of a version there is not, is a
+        // packet that must not come now.
+        let reason = Some(error.reason()).filter(|reason| reason.listed_for(last));
+        let reason = reason.unwrap_or(ReasonCode::ProtocolError);
+        if is_connected {
+            self.disconnect(now, slot, reason);
         } else {
-            self.refuse(slot, error.reason());
+            self.refuse(slot, reason);
         }
     }
 }

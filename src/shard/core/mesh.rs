@@ -39,15 +39,13 @@ impl Core {
             Envelope::Shared(shared) => self.deliver_shared(now, *shared),
             Envelope::Announce(announcement) => self.handle_announcement(now, from, *announcement),
             Envelope::Announced { number, retained } => self.handle_announced(now, from, number, retained),
-            Envelope::Retain(routed) => self.handle_retain(now, from, *routed),
+            Envelope::Retain(routed) => self.handle_retain(from, *routed),
             Envelope::Retained(number) => self.handle_retained(from, number),
             Envelope::Scan(request) => self.handle_scan(now, from, &request),
             Envelope::Scanned(part) => self.handle_scanned(now, *part),
             Envelope::Locate { client, connection } => self.handle_locate(from, client, connection),
-            Envelope::Home { client, connection, home } => {
-                self.handle_home(now, from, client, connection, home)
-            }
-            Envelope::Ended { client, claims } => self.registrar.handle_ended(client, claims),
+            Envelope::Home { client, connection, home } => self.handle_home(now, client, connection, home),
+            Envelope::Ended { client } => self.registrar.handle_ended(client),
             Envelope::Handoff(handoff) => self.handle_handoff(now, *handoff),
             Envelope::Counters(counters) => self.handle_counters(from, *counters),
         }

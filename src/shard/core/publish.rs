@@ -179,9 +179,7 @@ impl Core {
     }
 
     pub(super) fn write_ack(&mut self, slot: u32, packet: PacketType, id: u16, reason: ReasonCode) {
-        self.counters.packets_sent[packet as usize] += 1;
-        let version = self.connections[slot as usize].version;
-        Ack::with(id, reason).encode(packet, version, self.writer(slot));
+        self.write(slot, packet, |version, out| Ack::with(id, reason).encode(packet, version, out));
     }
 
     /// A client's message: finds its route by the connection's memory if that still holds.
@@ -210,7 +208,7 @@ impl Core {
         }
         let mut number = 0;
         if publication.retain {
-            match self.retain(now, publication) {
+            match self.retain(publication) {
                 Ok(retained) => number = retained,
                 Err(reason) => return Published::Refused(reason),
             }

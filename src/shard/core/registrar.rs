@@ -1,4 +1,5 @@
-//! Which shard a client id's session lives on. The registrar of an id serialises the claims on it.
+//! Which shard a client id's session lives on. The registrar of an id counts the claims on it: each CONNECT has one
+//! from when it asks until its session ends, or until it turns out that the session has one already.
 use super::{ConnId, Core, ShardId};
 use crate::router::keys::FingerprintMap;
 use crate::shard::envelope::Envelope;
@@ -7,9 +8,7 @@ use crate::shard::envelope::Envelope;
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     home: ShardId,
-    /// Claims whose end was not told. They reach the home, and their ends the registrar, in any order; while there
-    /// is one, everybody who claims the id is sent to the same home.
-    claims: u64,
+    claims: u32,
 }
 
 /// The client ids that hash to this shard and have a session anywhere.
@@ -24,8 +23,13 @@ impl Registrar {
         Registrar { entries: FingerprintMap::default(), placed: vec![0; usize::from(shards)].into() }
     }
 
-    /// The home of a client id. A new id gets the shard with the fewest sessions, `here` (where the registrar is)
-    /// among equals.
+    /// Client ids that have a home.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The home of a client id, which is claimed once more. A new id gets the shard with the fewest sessions, `here`
+    /// (where the registrar is) among equals.
     fn claim(&mut self, client: u128, here: ShardId) -> ShardId {
         if let Some(entry) = self.entries.get_mut(&client) {
             entry.claims += 1;
@@ -39,11 +43,10 @@ impl Registrar {
         home as ShardId
     }
 
-    /// Some claims ended: by the end of their session, or because they came to nothing.
-    pub fn handle_ended(&mut self, client: u128, claims: u64) {
-        let entry = self.entries.get_mut(&client).expect("an id is known while it is claimed");
-        assert!(entry.claims >= claims, "a claim ends once");
-        entry.claims -= claims;
+    /// One claim is given up; the id is forgotten with the last one.
+    pub fn handle_ended(&mut self, client: u128) {
+        let entry = self.entries.get_mut(&client).expect("a claim is given up once");
+        entry.claims -= 1;
         if entry.claims == 0 {
             self.placed[usize::from(entry.home)] -= 1;
             self.entries.remove(&client);
@@ -58,12 +61,11 @@ impl Core {
         self.send(from, Envelope::Home { client, connection, home });
     }
 
-    /// Claims on a client id have ended.
-    pub(super) fn give_up_claims(&mut self, client_id: &str, claims: u64) {
+    /// A claim on the client id with this fingerprint has no session (any more), or is one too many for it.
+    pub(super) fn give_up_claim(&mut self, client: u128) {
         if self.shards > 1 {
-            let client = self.keys.fingerprint(client_id);
-            let registrar = self.keys.shard_of(client_id, self.shards);
-            self.send(registrar, Envelope::Ended { client, claims });
+            let registrar = self.keys.shard_of_fingerprint(client, self.shards);
+            self.send(registrar, Envelope::Ended { client });
         }
     }
 }
@@ -81,15 +83,12 @@ mod tests {
     }
 
     #[test]
-    fn a_home_is_kept_until_every_claim_ended() {
+    fn an_id_is_forgotten_with_its_last_claim() {
         let mut registrar = Registrar::new(2);
-        let home = registrar.claim(1, 0);
-        assert_eq!(registrar.claim(1, 0), home);
-        assert_eq!(registrar.claim(1, 0), home);
-        registrar.handle_ended(1, 2);
-        assert_eq!(registrar.claim(1, 1), home);
-        registrar.handle_ended(1, 1);
-        registrar.handle_ended(1, 1);
+        assert_eq!(registrar.claim(1, 0), registrar.claim(1, 0));
+        registrar.handle_ended(1);
+        assert_eq!(registrar.entries.len(), 1);
+        registrar.handle_ended(1);
         assert!(registrar.entries.is_empty());
         assert_eq!(registrar.placed.iter().sum::<u32>(), 0);
     }

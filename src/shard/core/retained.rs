@@ -10,9 +10,11 @@
 //! 3. A topic that came live since the subscription was made is left out too: what came is newer.
 //!
 //! So nothing is lost, doubled, or shown older than what was shown before.
+use super::super::timer_wheel::TimerId;
 use super::deadlines::Timer;
 use super::{Core, ShardId};
 use crate::codec::{QoS, ReasonCode};
+use crate::metrics::Counters;
 use crate::session::message::{Message, Publication};
 use crate::session::subscriptions::Subscription;
 use crate::shard::envelope::{Envelope, RetainedMessage, RoutedMessage, ScanPart, ScanRequest};
@@ -60,6 +62,8 @@ struct Scan {
 pub(super) struct Retained {
     messages: RetainedMap<RetainedMessage>,
     expiring: BTreeSet<(Time, Box<str>)>,
+    /// Waits for the first of them.
+    timer: Option<(Time, TimerId)>,
     /// Number of the last retained publish of this shard's clients.
     sent: u64,
     /// By owner: the last one sent to it, and the last one it has applied.
@@ -80,6 +84,7 @@ impl Retained {
         Retained {
             messages: RetainedMap::new(),
             expiring: BTreeSet::new(),
+            timer: None,
             sent: 0,
             sent_to: zeros(),
             applied_by: zeros(),
@@ -90,16 +95,45 @@ impl Retained {
             scans_begun: 0,
         }
     }
+
+    /// Scans that are not finished.
+    pub fn scans(&self) -> usize {
+        self.scans.len()
+    }
+    /// Announcements that are not answered.
+    pub fn unanswered(&self) -> usize {
+        self.unanswered.len()
+    }
+    /// A timer waits for the next message to expire.
+    pub fn is_armed(&self) -> bool {
+        self.timer.is_some()
+    }
+
+    /// Panics if the tables or the gauges contradict each other.
+    pub fn audit(&self, counters: &Counters) {
+        let (mut messages, mut bytes, mut expiring) = (0, 0, 0);
+        self.messages.for_each(&mut |topic, kept| {
+            messages += 1;
+            bytes += kept.message.payload().len() as u64;
+            let expires = kept.message.expires;
+            if expires != Time::NEVER {
+                expiring += 1;
+                assert!(self.expiring.contains(&(expires, topic.into())));
+            }
+        });
+        assert_eq!((counters.retained_messages, counters.retained_bytes), (messages, bytes));
+        assert_eq!(self.expiring.len(), expiring);
+    }
 }
 
 /// The shard of publishers.
 impl Core {
     /// A publish with RETAIN: on its way to the topic's owner. Returns its number.
-    pub(super) fn retain(&mut self, now: Time, publication: &Publication<'_>) -> Result<u64, ReasonCode> {
+    pub(super) fn retain(&mut self, publication: &Publication<'_>) -> Result<u64, ReasonCode> {
         let owner = self.keys.shard_of(publication.topic, self.shards);
         let number = self.retained.sent + 1;
         if owner == self.shard {
-            let is_kept = self.apply_retained(now, self.shard, number, publication.message());
+            let is_kept = self.apply_retained(self.shard, number, publication.message());
             if !is_kept && publication.qos > QoS::AtMostOnce {
                 return Err(ReasonCode::QuotaExceeded);
             }
@@ -141,13 +175,13 @@ impl Core {
 
 /// The owner.
 impl Core {
-    pub(super) fn handle_retain(&mut self, now: Time, from: ShardId, routed: RoutedMessage) {
-        self.apply_retained(now, from, routed.retained, routed.message);
+    pub(super) fn handle_retain(&mut self, from: ShardId, routed: RoutedMessage) {
+        self.apply_retained(from, routed.retained, routed.message);
         self.send(from, Envelope::Retained(routed.retained));
     }
 
     /// Stores, replaces or removes ([MQTT-3.3.1-5], -6, -7); false if there was no room.
-    fn apply_retained(&mut self, now: Time, origin: ShardId, number: u64, message: Message) -> bool {
+    fn apply_retained(&mut self, origin: ShardId, number: u64, message: Message) -> bool {
         let topic = message.topic();
         if message.payload().is_empty() {
             if let Some(removed) = self.retained.messages.remove(topic) {
@@ -164,10 +198,8 @@ impl Core {
         self.counters.retained_bytes += message.payload().len() as u64;
         let expires = message.expires;
         if expires != Time::NEVER {
-            if self.retained.expiring.first().is_none_or(|(first, _)| expires < *first) {
-                self.timers.insert(expires.max(now), Timer::Retained);
-            }
             self.retained.expiring.insert((expires, topic.into()));
+            self.arm_retained();
         }
         let kept = RetainedMessage { message: message.clone(), origin, number };
         if let Some(replaced) = self.retained.messages.insert(topic, kept) {
@@ -188,12 +220,24 @@ impl Core {
         }
     }
 
+    /// Waits for the first message to expire, unless something earlier is waited for already.
+    fn arm_retained(&mut self) {
+        let Some((first, _)) = self.retained.expiring.first() else { return };
+        if let Some((at, timer)) = self.retained.timer {
+            if at <= *first {
+                return;
+            }
+            self.timers.cancel(timer);
+        }
+        self.retained.timer = Some((*first, self.timers.insert(*first, Timer::Retained)));
+    }
+
     /// Removes what has expired, and waits for the next.
     pub(super) fn expire_retained(&mut self, now: Time) {
+        self.retained.timer = None;
         while let Some((expires, topic)) = self.retained.expiring.first() {
             if *expires > now {
-                self.timers.insert(*expires, Timer::Retained);
-                return;
+                return self.arm_retained();
             }
             let topic = topic.clone();
             let removed = self.retained.messages.remove(&topic).expect("what is to expire is kept");

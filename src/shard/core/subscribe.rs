@@ -1,6 +1,5 @@
 //! SUBSCRIBE and UNSUBSCRIBE. SUBACK is a promise: it waits until every other shard has recorded the interest, so
 //! that whatever is published anywhere after it was received is delivered.
-use super::connection::Connection;
 use super::input::Flow;
 use super::{ConnId, Core, ShardId};
 use crate::codec::{
@@ -36,6 +35,11 @@ pub(super) struct Announcements {
 impl Announcements {
     pub fn new(shards: u8) -> Announcements {
         Announcements { last: 0, answered: vec![0; usize::from(shards)].into(), waiting: VecDeque::new() }
+    }
+
+    /// SUBSCRIBEs that wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     /// The last announcement that every other shard has recorded.
@@ -198,16 +202,15 @@ impl Core {
             return;
         }
         let slot = waiting.conn.slot;
-        let version = self.connections[slot as usize].version;
-        self.counters.packets_sent[PacketType::SubAck as usize] += 1;
-        SubAck::new(waiting.packet_id, &waiting.reasons).encode(version, self.writer(slot));
+        let suback = SubAck::new(waiting.packet_id, &waiting.reasons);
+        self.write(slot, PacketType::SubAck, |version, out| suback.encode(version, out));
         for scan in waiting.scans {
             self.begin_scan(now, scan);
         }
     }
 
     pub(super) fn handle_unsubscribe(&mut self, now: Time, slot: u32, unsubscribe: &Unsubscribe<'_>) -> Flow {
-        let Connection { session, version, .. } = self.connections[slot as usize];
+        let session = self.connections[slot as usize].session;
         let mut reasons = Vec::new();
         let mut changes = Vec::new();
         for filter in unsubscribe.filters() {
@@ -220,8 +223,8 @@ impl Core {
         }
         self.cancel_scans_without_subscription(session);
         self.announce(changes);
-        self.counters.packets_sent[PacketType::UnsubAck as usize] += 1;
-        UnsubAck::new(unsubscribe.packet_id, &reasons).encode(version, self.writer(slot));
+        let unsuback = UnsubAck::new(unsubscribe.packet_id, &reasons);
+        self.write(slot, PacketType::UnsubAck, |version, out| unsuback.encode(version, out));
         Flow::Continue
     }
 

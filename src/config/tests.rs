@@ -1,0 +1,133 @@
+use super::*;
+
+#[derive(Parser)]
+struct Serve {
+    #[command(flatten)]
+    args: ServeArgs,
+}
+
+fn parse(flags: &[&str]) -> Result<ServeArgs, String> {
+    let flags = std::iter::once("serve").chain(flags.iter().copied());
+    Serve::try_parse_from(flags).map(|serve| serve.args).map_err(|error| error.to_string())
+}
+
+fn check(flags: &[&str]) -> Result<Settings, String> {
+    parse(flags)?.check(&[0, 1, 2, 3])
+}
+
+#[test]
+fn without_flags_the_limits_are_the_default_ones_and_every_core_has_a_shard() {
+    let settings = ServeArgs::default().check(&[0, 1, 2, 3]).unwrap();
+    assert_eq!(format!("{:?}", settings.limits), format!("{:?}", Limits::default()));
+    assert_eq!(settings.listen, [SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT))]);
+    assert_eq!(settings.placement, [0, 1, 2, 3]);
+}
+
+#[test]
+fn every_limit_has_its_flag() {
+    let limits = check(&[
+        "--max-connections=1",
+        "--max-sessions=2",
+        "--connect-timeout=300ms",
+        "--max-packet=4K",
+        "--receive-maximum=5",
+        "--max-inflight=6",
+        "--topic-alias-max=7",
+        "--topic-alias-max-outgoing=8",
+        "--max-session-expiry=9s",
+        "--max-keep-alive=10s",
+        "--max-queued-messages=11",
+        "--max-queued-bytes=12K",
+        "--queue-policy=refuse",
+        "--output-mark=13K",
+        "--output-max=14K",
+        "--max-topic-levels=15",
+        "--max-subscriptions=16",
+        "--max-retained=17",
+        "--max-group-queue=18",
+        "--overflow-mark=19",
+        "--max-qos=1",
+        "--no-retain",
+        "--response-information=answers/",
+        "--sys-interval=20s",
+        "--shutdown-time=21ms",
+    ])
+    .unwrap()
+    .limits;
+    let expected = Limits {
+        max_connections: 1,
+        max_sessions: 2,
+        connect_timeout_ms: 300,
+        max_packet: 4 << 10,
+        receive_maximum: 5,
+        max_inflight: 6,
+        topic_alias_maximum: 7,
+        topic_alias_maximum_outgoing: 8,
+        max_session_expiry: 9,
+        max_keep_alive: 10,
+        max_queued_messages: 11,
+        max_queued_bytes: 12 << 10,
+        queue_policy: QueuePolicy::Refuse,
+        output_mark: 13 << 10,
+        output_max: 14 << 10,
+        max_topic_levels: 15,
+        max_subscriptions: 16,
+        max_retained: 17,
+        max_group_queue: 18,
+        overflow_mark: 19,
+        max_qos: 1,
+        retain_available: false,
+        response_information: Some("answers/".to_string()),
+        sys_interval_ms: 20_000,
+        shutdown_ms: 21,
+    };
+    assert_eq!(format!("{limits:?}"), format!("{expected:?}"));
+}
+
+#[test]
+fn shards_are_pinned_in_turn_to_the_named_cores() {
+    assert_eq!(check(&["--cores", "1,3"]).unwrap().placement, [1, 3]);
+    assert_eq!(check(&["--cores", "1,3", "--shards", "5"]).unwrap().placement, [1, 3, 1, 3, 1]);
+    assert_eq!(check(&["--shards", "2"]).unwrap().placement, [0, 1]);
+    let many: Vec<usize> = (0..200).collect();
+    assert!(ServeArgs::default().check(&many).unwrap_err().contains("--shards 128"));
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_the_flag_and_the_remedy() {
+    for (flags, named) in [
+        (&["--listen", "0.0.0.0:1883"][..], "--allow-anonymous"),
+        (&["--listen", "[::]:1883"], "--allow-anonymous"),
+        (&["--listen", "1883", "--listen", "127.0.0.1:1883"], "twice"),
+        (&["--listen", "localhost"], "127.0.0.1:1883"),
+        (&["--cores", "2-4"], "core 4"),
+        (&["--cores", "x"], "0,2-5"),
+        (&["--shards", "0"], "1..=128"),
+        (&["--shards", "129"], "1..=128"),
+        (&["--connect-timeout", "1ms"], "100ms"),
+        (&["--connect-timeout", "soon"], "500ms"),
+        (&["--max-packet", "1"], "--max-packet 1 is out of range"),
+        (&["--max-packet", "300M"], "--max-packet 300M is out of range"),
+        (&["--max-qos", "3"], "0..=2"),
+        (&["--max-keep-alive", "1500ms"], "whole number of seconds"),
+        (&["--max-keep-alive", "1d"], "--max-keep-alive"),
+        (&["--output-mark", "2M", "--output-max", "1M"], "--output-max 1M"),
+        (&["--receive-maximum", "0"], "--receive-maximum"),
+        (&["--queue-policy", "panic"], "drop-oldest"),
+        (&["--bogus"], "--bogus"),
+    ] {
+        let error = check(flags).expect_err("refused");
+        assert!(error.contains(named), "{flags:?}: {error}");
+    }
+}
+
+#[test]
+fn everybody_may_be_let_in_deliberately_and_loopback_needs_no_word() {
+    for flags in [
+        &["--listen", "0.0.0.0:1883", "--allow-anonymous"][..],
+        &["--listen", "127.0.0.2:0", "--listen", "[::1]:0"],
+        &["--listen", "0", "--listen", "0"],
+    ] {
+        check(flags).unwrap();
+    }
+}

@@ -1,0 +1,296 @@
+//! The shell of one shard: carries bytes between the sockets and the core, turn after turn.
+//!
+//! A glommio executor, pinned to one core, hosts a single task that never awaits: it blocks in the shard's own ring,
+//! where sockets, the doorbell and the wait for the next deadline are one system call. So no glommio timer, file or
+//! socket may be awaited on these executors.
+use super::core::{Action, CloseCause, Command, ConnId, Core, CoreConfig};
+use super::envelope::Envelope;
+use super::mesh::Port;
+use crate::limits::Limits;
+use crate::net::connections::{Connections, Event};
+use crate::net::handoff;
+use crate::net::ring::Wait;
+use crate::net::send::Sent;
+use crate::time::Time;
+use glommio::{LocalExecutorBuilder, Placement};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Received bytes handled in one turn before everything is flushed; more wait for the next turn.
+const INPUT_PER_TURN: usize = 256 << 10;
+/// Bytes of memory a glommio executor sets apart for file I/O, which we do not do: its least.
+const EXECUTOR_MEMORY: usize = 64 << 10;
+/// Entries of glommio's own rings, which we hardly use.
+const EXECUTOR_RING: usize = 16;
+/// Milliseconds beyond [`Limits::shutdown_ms`] after which a shard ends even if its core has not stopped.
+const STOP_MARGIN_MS: u64 = 500;
+
+/// What a shard is made of.
+pub struct ShardConfig {
+    /// For the core.
+    pub core: CoreConfig,
+    /// This shard's listening sockets.
+    pub listeners: Vec<OwnedFd>,
+    /// Its end of the mesh.
+    pub port: Port<Envelope, Command>,
+    /// When the process started: [`Time`] counts from here, on all shards alike.
+    pub start: Instant,
+}
+
+/// Told about the life of one shard. Dropping it must report the end.
+pub trait Witness: Send + 'static {
+    /// The shard is up and accepts.
+    fn started(&self);
+    /// The shard cannot go on, because of this.
+    fn failed(&self, error: String);
+}
+
+/// Starts a shard on its own thread, pinned to `cpu`. Whatever becomes of it, `witness` is told; it is dropped when
+/// the shard has ended.
+pub fn spawn(cpu: usize, config: ShardConfig, witness: impl Witness) -> Result<(), String> {
+    let builder = LocalExecutorBuilder::new(Placement::Fixed(cpu))
+        .name("ringmq")
+        .io_memory(EXECUTOR_MEMORY)
+        .ring_depth(EXECUTOR_RING);
+    let task = move || async move {
+        match Shard::new(config) {
+            Ok(mut shard) => {
+                witness.started();
+                if let Err(error) = shard.run() {
+                    witness.failed(error.to_string());
+                }
+            }
+            Err(error) => witness.failed(error.to_string()),
+        }
+    };
+    // The thread is not joined: its witness tells the end.
+    builder.spawn(task).map(drop).map_err(|error| error.to_string())
+}
+
+struct Shard {
+    core: Core,
+    connections: Connections,
+    port: Port<Envelope, Command>,
+    limits: Arc<Limits>,
+    start: Instant,
+    /// The clock as it was at the start of this turn.
+    now: Time,
+    /// Peers whose ring was full.
+    blocked: Vec<usize>,
+    /// Connections that gained output while the last turn was sending.
+    dirty: Vec<ConnId>,
+    /// Some ring was not drained to its end.
+    more_envelopes: bool,
+    /// When a shutdown that was asked for must be over.
+    stop_by: Option<Time>,
+}
+
+impl Shard {
+    fn new(config: ShardConfig) -> io::Result<Shard> {
+        let ShardConfig { core, listeners, port, start } = config;
+        let now = clock(start);
+        let limits = core.limits.clone();
+        Ok(Shard {
+            connections: Connections::new(listeners, port.doorbell())?,
+            core: Core::new(core, now),
+            port,
+            limits,
+            start,
+            now,
+            blocked: Vec::new(),
+            dirty: Vec::new(),
+            more_envelopes: false,
+            stop_by: None,
+        })
+    }
+
+    /// Turns until a shutdown is finished. An error is one of the ring itself.
+    fn run(&mut self) -> io::Result<()> {
+        while !self.is_finished() {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        let wait = self.how_long();
+        self.connections.wait(wait, self.core.wants_input())?;
+        self.port.wake_up();
+        // What came while we were waking, in the order in which it came: first bytes, then what others made of theirs.
+        self.port.begin_turn();
+        self.connections.look_again()?;
+        self.now = clock(self.start);
+
+        self.connections.handle_deadlines(self.now);
+        if self.core.next_deadline() <= self.now {
+            self.core.handle_deadlines(self.now);
+            self.act();
+        }
+        while let Some(command) = self.port.poll_command() {
+            self.take_command(command);
+        }
+        self.take_events();
+        self.take_envelopes();
+
+        // First what others wait for: they work on it while we are in the kernel.
+        self.push_outboxes();
+        self.port.ring_doorbells();
+        self.flush();
+        Ok(())
+    }
+
+    /// Until when the ring may wait for a completion.
+    fn how_long(&mut self) -> Wait {
+        let work = self.more_envelopes
+            || !self.dirty.is_empty()
+            || self.connections.is_busy()
+            || (self.core.wants_input() && self.connections.has_input());
+        let deadline = self.core.next_deadline().min(self.connections.next_deadline());
+        let stop = match self.stop_by {
+            Some(stop_by) if self.now < stop_by => stop_by,
+            Some(stop_by) => stop_by + STOP_MARGIN_MS,
+            None => Time::NEVER,
+        };
+        let deadline = deadline.min(stop);
+        if work || deadline <= self.now || !self.port.fall_asleep(&self.blocked) {
+            return Wait::No;
+        }
+        match deadline {
+            Time::NEVER => Wait::Forever,
+            _ => Wait::For(Duration::from_millis(deadline.since(self.now))),
+        }
+    }
+
+    fn take_command(&mut self, command: Command) {
+        if matches!(command, Command::Shutdown) && self.stop_by.is_none() {
+            self.stop_by = Some(self.now + self.limits.shutdown_ms);
+            self.connections.stop_accepting();
+        }
+        self.core.handle_command(self.now, command);
+        self.act();
+    }
+
+    fn take_envelopes(&mut self) {
+        self.more_envelopes = false;
+        for peer in self.port.peers() {
+            let Shard { port, core, connections, now, .. } = self;
+            self.more_envelopes |= port.drain(peer, |envelope| {
+                core.handle_envelope(*now, peer as u8, envelope);
+                act(core, connections, *now);
+            });
+        }
+    }
+
+    fn take_events(&mut self) {
+        let mut budget = INPUT_PER_TURN;
+        let wants_input = self.core.wants_input();
+        while let Some(event) = self.connections.poll_event(wants_input && budget > 0, self.now) {
+            match event {
+                Event::Accepted(socket) => {
+                    // At the limit of connections the socket is closed here.
+                    if let Some(conn) = self.core.handle_accept(self.now) {
+                        self.connections.adopt(conn, socket);
+                    }
+                }
+                Event::Received(conn, input) => {
+                    let bytes = self.connections.bytes(&input);
+                    budget = budget.saturating_sub(bytes.len());
+                    self.core.handle_bytes(self.now, conn, bytes);
+                    self.connections.recycle(input);
+                }
+                Event::Closed(conn, cause) => self.take_closed(conn, cause),
+                Event::Writable(conn) => self.send(conn),
+                Event::GivenUp(conn, socket) => self.core.complete_handoff(conn, handoff::send(socket)),
+            }
+            self.act();
+        }
+    }
+
+    fn take_closed(&mut self, conn: ConnId, cause: CloseCause) {
+        if cause == CloseCause::Eof {
+            // Perhaps the peer closed only its sending side and waits for the answer.
+            self.send(conn);
+        }
+        self.connections.discard(conn);
+        self.core.handle_close(self.now, conn, cause);
+    }
+
+    /// Sends what a live connection has to send, and tells the core when the socket took all of it.
+    fn send(&mut self, conn: ConnId) {
+        let Some(output) = self.core.output(conn) else { return };
+        let before = output.len();
+        let sent = self.connections.send(conn, output);
+        let taken = before - output.len();
+        if sent != Sent::Broken {
+            self.core.count_sent(taken);
+        }
+        if sent == Sent::All {
+            self.core.handle_drained(self.now, conn);
+            self.act();
+        }
+    }
+
+    fn act(&mut self) {
+        act(&mut self.core, &mut self.connections, self.now);
+    }
+
+    fn push_outboxes(&mut self) {
+        self.blocked.clear();
+        for peer in self.port.peers() {
+            let outbox = self.core.outbox(peer as u8);
+            while let Some(envelope) = outbox.pop_front() {
+                if let Err(envelope) = self.port.push(peer, envelope) {
+                    outbox.push_front(envelope);
+                    self.blocked.push(peer);
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Sends to every connection that has something to send, once. What the core goes on with when it hears that a
+    /// socket took all (a retained scan, a queue) is sent in the next turn, so that nobody else waits for its end.
+    fn flush(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        while let Some(conn) = self.core.poll_dirty() {
+            dirty.push(conn);
+        }
+        for conn in dirty.drain(..) {
+            self.send(conn);
+        }
+        self.dirty = dirty;
+        while let Some(conn) = self.core.poll_dirty() {
+            self.dirty.push(conn);
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        let Some(stop_by) = self.stop_by else { return false };
+        let late = self.now >= stop_by;
+        (self.core.is_stopped() && (late || !self.connections.is_lingering()))
+            || self.now >= stop_by + STOP_MARGIN_MS
+    }
+}
+
+/// Does what the core wants done.
+fn act(core: &mut Core, connections: &mut Connections, now: Time) {
+    while let Some(action) = core.poll_action() {
+        match action {
+            Action::Adopt { conn, socket } => connections.adopt(conn, handoff::receive(socket)),
+            Action::Close { conn } => {
+                let output = core.take_output(conn);
+                connections.close(conn, output, now);
+            }
+            Action::Established { conn } => connections.establish(conn),
+            Action::Pause { conn } => connections.pause(conn),
+            Action::Resume { conn } => connections.resume(conn),
+            Action::Handoff { conn } => connections.give_up(conn),
+        }
+    }
+}
+
+fn clock(start: Instant) -> Time {
+    Time(start.elapsed().as_millis() as u64)
+}

@@ -1,0 +1,163 @@
+//! Limits an operator sets: announced to version 5 clients, and kept towards both versions.
+mod support;
+use std::time::Instant;
+use support::*;
+
+/// A broker that takes little.
+const NARROW: &[&str] = &["--max-qos", "1", "--no-retain", "--max-packet", "1K"];
+
+#[test]
+fn maximum_qos_is_announced_and_more_is_an_error() {
+    each_version_with(NARROW, |broker, version| {
+        let (mut client, _, connack) = Client::connect_with(broker, &Connect::new(version, &unique("l")));
+        if version.is_5() {
+            assert_eq!(connack.number(prop::MAXIMUM_QOS), Some(1));
+        }
+        client.publish("t", 1, "within");
+        client.send(&publish(version, &Publish::new("t", "above").qos(2).id(9)));
+        client.expect_disconnect(0x9b);
+    });
+}
+
+#[test]
+fn without_any_qos_above_0_publishing_at_1_is_an_error() {
+    each_version_with(&["--max-qos", "0"], |broker, version| {
+        let (mut client, _, connack) = Client::connect_with(broker, &Connect::new(version, &unique("l")));
+        if version.is_5() {
+            assert_eq!(connack.number(prop::MAXIMUM_QOS), Some(0));
+        }
+        client.publish("t", 0, "within");
+        client.send(&publish(version, &Publish::new("t", "above").qos(1).id(9)));
+        client.expect_disconnect(0x9b);
+    });
+}
+
+#[test]
+fn subscriptions_may_ask_for_more_than_the_maximum_qos() {
+    each_version_with(NARROW, |broker, version| {
+        let topic = unique("t");
+        let mut client = Client::new(broker, version);
+        client.send(&subscribe(version, 1, &[(&topic, 2)]));
+        assert_eq!(client.expect_suback(1), [1]);
+        Client::new(broker, version).publish(&topic, 1, "at 1");
+        assert_eq!(client.expect_message(&topic, "at 1").qos, 1);
+    });
+}
+
+#[test]
+fn retained_messages_are_refused_where_retain_is_not_available() {
+    each_version_with(NARROW, |broker, version| {
+        let topic = unique("t");
+        let (mut client, _, connack) = Client::connect_with(broker, &Connect::new(version, &unique("l")));
+        if version.is_5() {
+            assert_eq!(connack.number(prop::RETAIN_AVAILABLE), Some(0));
+        }
+        client.send(&publish(version, &Publish::new(&topic, "kept").qos(1).id(1).retain()));
+        client.expect_disconnect(0x9a);
+        let mut reader = Client::new(broker, version);
+        reader.subscribe(&topic, 0);
+        reader.expect_nothing_until_ping();
+    });
+}
+
+#[test]
+fn a_will_that_the_broker_cannot_take_is_refused_with_its_code() {
+    each_broker_with(NARROW, |broker| {
+        let connect = || Connect::new(Version::V5, &unique("l"));
+        Client::refused(broker, &connect().will(Will::new("t", "x").qos(2)), 0x9b);
+        Client::refused(broker, &connect().will(Will::new("t", "x").retain()), 0x9a);
+        Client::connect(broker, &connect().will(Will::new("t", "x").qos(1))).expect_nothing_until_ping();
+    });
+}
+
+#[test]
+fn a_packet_of_the_maximum_size_is_taken_and_one_byte_more_is_not() {
+    each_version_with(NARROW, |broker, version| {
+        let (mut client, _, connack) = Client::connect_with(broker, &Connect::new(version, &unique("l")));
+        if version.is_5() {
+            assert_eq!(connack.number(prop::MAXIMUM_PACKET_SIZE), Some(1024));
+        }
+        let sized = |size: usize| {
+            let bare = publish(version, &Publish::new("t", vec![b'x'; 900]).qos(1).id(1)).len();
+            let bytes = publish(version, &Publish::new("t", vec![b'x'; size + 900 - bare]).qos(1).id(1));
+            assert_eq!(bytes.len(), size);
+            bytes
+        };
+        client.send(&sized(1024));
+        client.expect_ack(Kind::Puback, 1);
+        client.send(&sized(1025));
+        client.expect_disconnect(0x95);
+    });
+}
+
+#[test]
+fn a_connect_above_the_maximum_size_is_not_accepted() {
+    each_version_with(NARROW, |broker, version| {
+        let connect = Connect::new(version, &unique("l")).will(Will::new("t", vec![b'x'; 1100]));
+        let mut client = Client::open(broker, version);
+        client.send(&connect.encode());
+        let answer = client.read_to_close();
+        assert!(
+            answer.is_empty() || version.is_5() && answer.starts_with(&[0x20, 3, 0, 0x95]),
+            "{answer:02x?}"
+        );
+    });
+}
+
+#[test]
+fn sessions_beyond_the_limit_are_refused_and_existing_ones_are_not() {
+    for shards in [1, 2, 3] {
+        let broker = Broker::start(shards, &["--max-sessions", "6"]);
+        let mut sessions: Vec<Connect> = Vec::new();
+        // The limit may be kept per shard: that it holds on the whole is what is promised.
+        let refused = loop {
+            let connect = Connect::new(BOTH[sessions.len() % 2], &unique("l")).persistent();
+            let mut client = Client::open(&broker, connect.version);
+            client.send(&connect.encode());
+            match client.receive() {
+                Packet::Connack { code: 0, .. } => client.disconnect(),
+                Packet::Connack { code, .. } => break (connect.version, code),
+                other => panic!("{other:?}"),
+            }
+            sessions.push(connect);
+            assert!(sessions.len() <= 6, "the limit of 6 sessions does not hold");
+        };
+        assert!(!sessions.is_empty());
+        assert_eq!(refused.1, if refused.0.is_5() { 0x97 } else { 3 });
+        for connect in &sessions {
+            let (client, present, _) = Client::connect_with(&broker, connect);
+            assert!(present);
+            client.disconnect();
+        }
+    }
+}
+
+#[test]
+fn connections_beyond_the_limit_are_closed_until_there_is_room_again() {
+    for shards in [1, 2, 3] {
+        let broker = Broker::start(shards, &["--max-connections", "6"]);
+        let mut accepted = Vec::new();
+        for n in 0..24 {
+            let version = BOTH[n % 2];
+            let mut client = Client::open(&broker, version);
+            client.send(&Connect::new(version, &unique("l")).encode());
+            match client.try_receive() {
+                Some(Packet::Connack { code: 0, .. }) => accepted.push(client),
+                None => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!((1..=6).contains(&accepted.len()), "{} connections were accepted", accepted.len());
+        accepted.iter_mut().for_each(Client::expect_nothing_until_ping);
+        accepted.into_iter().for_each(Client::disconnect);
+        let started = Instant::now();
+        loop {
+            let mut client = Client::open(&broker, Version::V5);
+            client.send(&Connect::new(Version::V5, &unique("l")).encode());
+            match client.try_receive() {
+                Some(Packet::Connack { code: 0, .. }) => break,
+                other => assert!(started.elapsed() < PATIENCE, "{other:?}"),
+            }
+        }
+    }
+}
