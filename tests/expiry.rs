@@ -192,6 +192,7 @@ fn a_qos_2_handshake_is_finished_though_the_message_expired() {
         publisher.ack(Kind::Pubrel, 500);
         publisher.expect_ack_code(Kind::Pubcomp, 500, 0);
         subscriber.finish(&released);
+        subscriber.expect_nothing_until_ping();
         // Its delivery has begun, so it is not for the expiry to end it.
         subscriber.reset();
         let mut subscriber = Client::connect(broker, &connect);

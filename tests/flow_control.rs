@@ -133,7 +133,9 @@ fn fill(client: &mut Client, topic: &str, window: u16) {
     for chunk in (1..=window).collect::<Vec<_>>().chunks(1000) {
         let message = |id: &u16| publish(Version::V5, &Publish::new(topic, "").qos(2).id(*id));
         client.send(&chunk.iter().flat_map(message).collect::<Vec<u8>>());
-        chunk.iter().for_each(|id| drop(client.expect_ack(Kind::Pubrec, *id)));
+        for id in chunk {
+            client.expect_ack(Kind::Pubrec, *id);
+        }
     }
 }
 

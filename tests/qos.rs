@@ -220,7 +220,9 @@ fn packet_ids_wrap_around_the_one_that_is_in_use() {
                     .flat_map(|id| publish(Version::V4, &Publish::new(&topic, "").qos(1).id(id)))
                     .collect();
                 publisher.send(&bytes);
-                (1..=1000).for_each(|id| drop(publisher.expect_ack(Kind::Puback, id)));
+                for id in 1..=1000 {
+                    publisher.expect_ack(Kind::Puback, id);
+                }
             }
             reader.join().unwrap();
         });
@@ -333,6 +335,7 @@ fn after_pubrec_only_pubrel_is_repeated_after_a_reconnect() {
         }
         publisher.publish(&topic, 2, END);
         assert_eq!(subscriber.messages_until_end(), []);
+        subscriber.expect_nothing_until_ping();
         subscriber.reset();
         let mut subscriber = Client::connect(broker, &connect);
         subscriber.expect_nothing_until_ping();

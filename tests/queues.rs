@@ -15,6 +15,7 @@ fn of_thirty(broker: &Broker, version: Version) -> Vec<String> {
     for n in 0..30 {
         publisher.publish(&topic, 1 + n % 2, format!("{n}"));
     }
+    settle(broker, &mut publisher);
     let mut back = Client::connect(broker, &connect);
     let got = payloads(&back.messages(10));
     back.expect_nothing_until_ping();
@@ -106,6 +107,7 @@ fn with_queue_policy_refuse_no_queue_exceeds_its_bound_wherever_the_publisher_is
                 other => panic!("expected PUBACK, got {other:?}"),
             }
         }
+        settle(broker, &mut publisher);
         let mut back = Client::connect(broker, &connect);
         let got: Vec<usize> = payloads(&back.messages(10)).iter().map(|n| n.parse().unwrap()).collect();
         assert!(got.is_sorted(), "{got:?}");
@@ -145,6 +147,7 @@ fn qos_0_is_not_queued_for_an_absent_session() {
         away.disconnect();
         let mut publisher = Client::new(broker, version);
         publisher.publish(&topic, 0, "QoS 0");
+        settle(broker, &mut publisher);
         publisher.publish(&topic, 1, END);
         assert_eq!(Client::connect(broker, &connect).messages_until_end(), []);
     });
@@ -163,6 +166,7 @@ fn a_queue_is_bounded_in_bytes_too() {
             publisher.publish(&topic, 1, vec![n; 10_000]);
         }
         publisher.publish(&topic, 1, END);
+        settle(broker, &mut publisher);
         let kept = Client::connect(broker, &connect).messages_until_end();
         let numbers: Vec<u8> = kept.iter().map(|message| message.payload[0]).collect();
         assert!((5..=10).contains(&numbers.len()), "{numbers:?}");

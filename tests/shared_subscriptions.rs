@@ -454,6 +454,7 @@ fn the_queue_of_a_group_without_connected_members_is_bounded_and_drops_the_oldes
         for n in 0..20 {
             publisher.publish(&topic, 1, format!("{n}"));
         }
+        settle(broker, &mut publisher);
         let mut back = Client::connect(broker, &connect);
         assert_eq!(payloads(&back.messages(5)), ["15", "16", "17", "18", "19"]);
         back.expect_nothing_until_ping();

@@ -259,6 +259,7 @@ fn no_local_keeps_a_clients_own_messages_from_it_and_no_others() {
         }
         other.publish(&topic, 1, "yours");
         client.expect_message(&topic, "yours");
+        client.expect_nothing_until_ping();
         // It is the client id that counts, not the connection.
         client.reset();
         let mut client = Client::connect(broker, &connect);

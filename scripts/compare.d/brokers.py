@@ -47,25 +47,20 @@ next_connection_delay_ms = 0
 """
 
 RMQTT = """\
-[node]
-id = 1
-[rpc]
-server_addr = "127.0.0.1:{port2}"
-[log]
-to = "off"
-level = "error"
-dir = "{dir}"
-[plugins]
-dir = "{dir}"
-default_startups = []
-[[listener.tcp.external]]
+node.id = 1
+rpc.server_addr = "127.0.0.1:{port2}"
+log.to = "off"
+plugins.dir = "{dir}"
+plugins.default_startups = []
 [listener.tcp.external]
 addr = "127.0.0.1:{port}"
 allow_anonymous = true
-nodelay = true
+max_handshaking_limit = 10000
+min_keepalive = 0
 max_inflight = 500
 max_mqueue_len = 100000
-max_handshaking_limit = 10000
+mqueue_rate_limit = "100000000,1s"
+max_awaiting_rel = 1000
 """
 
 

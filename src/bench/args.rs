@@ -1,7 +1,7 @@
 //! The flags of `ringmq bench`.
 use super::error::BenchError;
 use super::open::Target;
-use super::wire::Protocol;
+use crate::codec::Version;
 use clap::{Args, Subcommand};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -56,8 +56,8 @@ pub struct CommonArgs {
     /// TCP port of the broker.
     #[arg(long, default_value_t = 1883)]
     pub port: u16,
-    /// Protocol version: 4 is MQTT 3.1.1, 5 is MQTT 5.0.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(4..=5))]
+    /// Protocol version: 3 is MQTT 3.1, 4 is 3.1.1, 5 is 5.0.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(3..=5))]
     pub protocol: u8,
     /// Load threads.
     #[arg(long, default_value_t = 1)]
@@ -77,6 +77,12 @@ pub struct CommonArgs {
     /// Keep alive in seconds; 0 turns it off.
     #[arg(long, default_value_t = 300)]
     pub keep_alive: u16,
+    /// User name, when the broker wants one.
+    #[arg(long)]
+    pub username: Option<String>,
+    /// Password.
+    #[arg(long, requires = "username")]
+    pub password: Option<String>,
     /// Process ids of the broker: its CPU and memory are read from /proc.
     #[arg(long, value_delimiter = ',')]
     pub pid: Vec<u32>,
@@ -101,12 +107,17 @@ impl CommonArgs {
         addresses.sort_by_key(SocketAddr::is_ipv6);
         let address =
             *addresses.first().ok_or_else(|| BenchError::Usage(format!("{} has no address", self.host)))?;
-        Ok(Target { address, protocol: self.protocol() })
+        let login = self.username.clone().map(|name| (name, self.password.clone().unwrap_or_default()));
+        Ok(Target { address, version: self.version(), keep_alive: self.keep_alive, login })
     }
 
     /// The protocol version.
-    pub fn protocol(&self) -> Protocol {
-        if self.protocol == 5 { Protocol::V5 } else { Protocol::V311 }
+    pub fn version(&self) -> Version {
+        match self.protocol {
+            3 => Version::V31,
+            5 => Version::V5,
+            _ => Version::V311,
+        }
     }
 
     /// Refuses what cannot be meant.

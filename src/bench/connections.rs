@@ -2,11 +2,11 @@
 use super::args::ConnectionArgs;
 use super::conn::Conn;
 use super::error::BenchError;
-use super::open::{Filters, Pacing, Spec, open_all};
+use super::open::{Client, Filters, Pacing, Spec, open_all};
 use super::process::{Usage, thread_cpu_ns};
 use super::report::{BrokerUse, Percentiles, Report};
-use super::scenario::{Outcome, run_name};
-use super::wire::{Connect, DISCONNECT, PINGREQ};
+use super::scenario::{Outcome, run_name, version_name};
+use super::wire::{DISCONNECT, PINGREQ};
 use super::worker::{histogram, settle_thread};
 use hdrhistogram::Histogram;
 use std::thread;
@@ -22,7 +22,6 @@ const PING_TICK: Duration = Duration::from_millis(20);
 struct Cast {
     name: String,
     filters: usize,
-    keep_alive: u16,
 }
 
 impl Cast {
@@ -30,13 +29,7 @@ impl Cast {
         let name = self.name.clone();
         Spec {
             tag: number,
-            connect: Connect {
-                client_id: format!("{name}-{number}"),
-                clean: true,
-                session_expiry: 0,
-                keep_alive: self.keep_alive,
-                login: None,
-            },
+            client: Client::passing(format!("{name}-{number}")),
             filters: Filters::generated(self.filters, move |i| match i {
                 0 => format!("{name}/{number}"),
                 _ => format!("{name}/{number}/{i}"),
@@ -63,7 +56,7 @@ impl<'a> Run<'a> {
         }
         settle_thread(&args.common.cores, 0)?;
         let filters = args.filters.unwrap_or(filters);
-        let cast = Cast { name: run_name(), filters, keep_alive: args.common.keep_alive };
+        let cast = Cast { name: run_name(), filters };
         Ok(Self { args, cast, took: histogram(), refused: 0, first_error: None })
     }
 
@@ -96,11 +89,13 @@ impl<'a> Run<'a> {
 
     fn setup(&self) -> String {
         let common = &self.args.common;
-        let version = if common.protocol().is_v5() { "5.0" } else { "3.1.1" };
         let pace = self.args.rate.map_or("as fast as possible".into(), |rate| format!("{rate}/s"));
         format!(
-            "MQTT {version}, {} filters each, {} at once, {pace}, keep alive {} s",
-            self.cast.filters, self.args.at_once, common.keep_alive
+            "{}, {} filters each, {} at once, {pace}, keep alive {} s",
+            version_name(common.version()),
+            self.cast.filters,
+            self.args.at_once,
+            common.keep_alive
         )
     }
 
@@ -171,11 +166,9 @@ pub fn connect(args: &ConnectionArgs) -> Result<Outcome, BenchError> {
 /// The run could not be made.
 pub fn churn(args: &ConnectionArgs) -> Result<Outcome, BenchError> {
     let mut run = Run::new(args, 1)?;
-    let begin = Instant::now();
-    let warm = begin + Duration::from_secs_f64(args.common.warmup);
-    let end = warm + Duration::from_secs_f64(args.common.seconds);
     let mut number = 0;
-    let mut cycle_until = |run: &mut Run<'_>, end: Instant| {
+    let mut cycle_for = |run: &mut Run<'_>, seconds: f64| {
+        let end = Instant::now() + Duration::from_secs_f64(seconds);
         let (cast, mut cycles) = (run.cast.clone(), 0);
         let specs = std::iter::from_fn(|| {
             number += 1;
@@ -187,10 +180,10 @@ pub fn churn(args: &ConnectionArgs) -> Result<Outcome, BenchError> {
         })?;
         Ok::<u64, BenchError>(cycles)
     };
-    cycle_until(&mut run, warm)?;
+    cycle_for(&mut run, args.common.warmup)?;
     run.took.reset();
     let meter = Meter::start(&run)?;
-    let cycles = cycle_until(&mut run, end)?;
+    let cycles = cycle_for(&mut run, args.common.seconds)?;
     let report = meter.report(&run, "churn", "cycles", cycles)?;
     Ok(run.conclude(report, args.rate.is_none()))
 }

@@ -13,8 +13,8 @@ pub enum BenchError {
         source: io::Error,
     },
     /// The broker answered CONNECT with a code other than success.
-    #[error("the broker refused a connection with code {0:#04x}")]
-    Refused(u8),
+    #[error("the broker refused a connection: {0}")]
+    Refused(&'static str),
     /// The broker answered SUBSCRIBE with a failure code.
     #[error("the broker refused a subscription with code {0:#04x}")]
     SubscriptionRefused(u8),
@@ -24,6 +24,9 @@ pub enum BenchError {
     /// The broker sent something that a broker never sends.
     #[error("the broker sent {0}")]
     Protocol(&'static str),
+    /// The broker sent a packet that is not one.
+    #[error("the broker sent a wrong packet: {0}")]
+    Decode(#[from] crate::codec::DecodeError),
     /// Something that was waited for did not come.
     #[error("no answer within {seconds} s while {what}")]
     Timeout {

@@ -2,7 +2,11 @@
 use super::conn::Conn;
 use super::error::BenchError;
 use super::poll::{Poll, Ready};
-use super::wire::{self, Connect, Protocol, kind};
+use super::wire::{self, kind};
+use crate::codec::{
+    ConnAck, Connect, ConnectProperties, FilterList, Frame, QoS, ReasonCode, SubAck, Subscribe,
+    SubscribeOptions, Version,
+};
 use socket2::{Domain, Socket, Type};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -23,7 +27,11 @@ pub struct Target {
     /// Address and port.
     pub address: SocketAddr,
     /// Protocol version.
-    pub protocol: Protocol,
+    pub version: Version,
+    /// Keep alive in seconds; 0 turns it off.
+    pub keep_alive: u16,
+    /// User name and password, when the broker wants them.
+    pub login: Option<(String, String)>,
 }
 
 /// The filters one connection subscribes to, made one by one.
@@ -55,12 +63,30 @@ impl Filters {
     }
 }
 
+/// The client of one connection.
+#[derive(Clone)]
+pub struct Client {
+    /// Client identifier.
+    pub id: String,
+    /// Clean Session / Clean Start.
+    pub clean: bool,
+    /// Session Expiry Interval in seconds (version 5).
+    pub session_expiry: u32,
+}
+
+impl Client {
+    /// A client whose session ends with its connection.
+    pub fn passing(id: String) -> Self {
+        Self { id, clean: true, session_expiry: 0 }
+    }
+}
+
 /// One connection to open.
 pub struct Spec {
     /// Given back with the open connection.
     pub tag: usize,
-    /// Its CONNECT.
-    pub connect: Connect,
+    /// Who connects.
+    pub client: Client,
     /// Its subscriptions.
     pub filters: Filters,
     /// Their maximum QoS.
@@ -211,7 +237,7 @@ fn advance(target: &Target, slot: &mut Slot, buffer: &mut Vec<u8>) -> Result<boo
             return Ok(false);
         }
         let mut packet = Vec::new();
-        slot.spec.connect.push(target.protocol, &mut packet);
+        connect(target, &slot.spec.client).encode(target.version, &mut packet);
         slot.conn.send(&packet)?;
         slot.step = Step::ConnAck;
     }
@@ -220,8 +246,8 @@ fn advance(target: &Target, slot: &mut Slot, buffer: &mut Vec<u8>) -> Result<boo
     let (mut at, mut open) = (0, false);
     while !open {
         let Some(packet) = wire::cut(&buffer[at..filled.len])? else { break };
-        at += packet.total;
-        open = answered(target, slot, packet.first >> 4, packet.body)?;
+        at += packet.bytes.len();
+        open = answered(target, slot, packet)?;
     }
     match open {
         true => slot.conn.give_back(&buffer[at..filled.len]),
@@ -230,20 +256,32 @@ fn advance(target: &Target, slot: &mut Slot, buffer: &mut Vec<u8>) -> Result<boo
     Ok(open)
 }
 
-fn answered(target: &Target, slot: &mut Slot, packet: u8, body: &[u8]) -> Result<bool, BenchError> {
-    let subscribed = match (&slot.step, packet) {
+fn connect<'a>(target: &'a Target, client: &'a Client) -> Connect<'a> {
+    Connect {
+        version: target.version,
+        clean_start: client.clean,
+        keep_alive: target.keep_alive,
+        client_id: &client.id,
+        will: None,
+        username: target.login.as_ref().map(|(name, _)| name.as_str()),
+        password: target.login.as_ref().map(|(_, password)| password.as_bytes()),
+        properties: ConnectProperties { session_expiry: client.session_expiry, ..Default::default() },
+    }
+}
+
+/// Takes one packet; true when the connection is open and subscribed.
+fn answered(target: &Target, slot: &mut Slot, packet: Frame<'_>) -> Result<bool, BenchError> {
+    let subscribed = match (&slot.step, packet.first >> 4) {
         (Step::ConnAck, kind::CONNACK) => {
-            let (code, receive_maximum) = wire::connack(target.protocol, body)
-                .ok_or(BenchError::Protocol("a CONNACK that ends too early"))?;
-            if code != 0 {
-                return Err(BenchError::Refused(code));
+            let answer = ConnAck::decode(packet, target.version)?;
+            if answer.reason != ReasonCode::Success {
+                return Err(BenchError::Refused(answer.reason.text()));
             }
-            slot.receive_maximum = receive_maximum;
+            slot.receive_maximum = answer.properties.receive_maximum.unwrap_or(u16::MAX);
             0
         }
         (Step::SubAck { subscribed }, kind::SUBACK) => {
-            let reasons = wire::suback(target.protocol, body)
-                .ok_or(BenchError::Protocol("a SUBACK that ends too early"))?;
+            let reasons = SubAck::decode(packet, target.version)?.reasons;
             if let Some(code) = reasons.iter().find(|code| **code >= 0x80) {
                 return Err(BenchError::SubscriptionRefused(*code));
             }
@@ -263,8 +301,24 @@ fn answered(target: &Target, slot: &mut Slot, packet: u8, body: &[u8]) -> Result
     let id = (subscribed / FILTERS_PER_PACKET % 60_000 + 1) as u16;
     let mut packet = Vec::new();
     let filters = (subscribed..next).map(|i| (slot.spec.filters.make)(i));
-    wire::push_subscribe(target.protocol, id, slot.spec.qos, filters, &mut packet);
+    push_subscribe(target.version, id, slot.spec.qos, filters, &mut packet);
     slot.conn.send(&packet)?;
     slot.step = Step::SubAck { subscribed: next };
     Ok(false)
+}
+
+/// Appends a SUBSCRIBE packet.
+pub fn push_subscribe(
+    version: Version,
+    id: u16,
+    qos: u8,
+    filters: impl Iterator<Item = String>,
+    out: &mut Vec<u8>,
+) {
+    let qos = QoS::from_bits(qos).expect("flags are checked to be 0, 1 or 2");
+    let mut list = FilterList::new();
+    for filter in filters {
+        list.push(&filter, SubscribeOptions::new(qos));
+    }
+    Subscribe::new(id, None, &list).encode(version, out);
 }

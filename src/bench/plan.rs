@@ -54,8 +54,6 @@ pub struct Plan {
     pub threads: usize,
     /// Cores they are pinned to, in turn; not pinned when empty.
     pub cores: Vec<usize>,
-    /// Keep alive in seconds.
-    pub keep_alive: u16,
 }
 
 /// The shape of a plan, before the names are made.

@@ -92,7 +92,7 @@ impl Publisher {
                 .map(|stream| Outgoing {
                     stream: stream as u32,
                     template: Template::new(
-                        plan.target.protocol,
+                        plan.target.version,
                         plan.qos,
                         false,
                         &plan.topics[stream],
@@ -242,7 +242,7 @@ impl Publisher {
             let mut at = 0;
             out.clear();
             while let Some(packet) = wire::cut(&buffer[at..filled.len])? {
-                at += packet.total;
+                at += packet.bytes.len();
                 acknowledge(&mut self.identifiers, packet.first >> 4, packet.body, out, &mut result)?;
             }
             conn.keep(&buffer[at..filled.len]);

@@ -7,8 +7,9 @@ use super::args::RelayArgs;
 use super::conn::Conn;
 use super::error::BenchError;
 use super::poll::{Poll, Ready};
-use super::wire::{self, Protocol, kind};
+use super::wire::{self, kind};
 use super::worker::settle_thread;
+use crate::codec::{ConnAck, Connect, Frame, ReasonCode, SubAck, Subscribe, Version};
 use ahash::AHashMap;
 use slab::Slab;
 use std::net::TcpListener;
@@ -44,7 +45,7 @@ struct Route {
 
 struct Peer {
     conn: Conn,
-    protocol: Protocol,
+    version: Version,
     waits_for: Option<usize>,
     topic: Vec<u8>,
     route: Option<Rc<Route>>,
@@ -123,7 +124,7 @@ impl Relay {
             self.poll.add(&stream, entry.key() as u64)?;
             entry.insert(Peer {
                 conn: Conn::new(stream),
-                protocol: Protocol::V311,
+                version: Version::V311,
                 waits_for: None,
                 topic: Vec::new(),
                 route: None,
@@ -202,12 +203,12 @@ impl Relay {
         out.clear();
         while let Some(packet) = wire::cut(&bytes[end..])? {
             let begin = end;
-            end += packet.total;
+            end += packet.bytes.len();
             let kind = packet.first >> 4;
             if kind != kind::PUBLISH {
                 self.forward(at, &bytes[run..begin]);
                 run = end;
-                self.answer(at, kind, packet.body, &mut out)?;
+                self.answer(at, packet, &mut out)?;
                 continue;
             }
             let short = BenchError::Protocol("a publish that ends too early");
@@ -292,34 +293,25 @@ impl Relay {
     }
 
     /// Says what the client waits for.
-    fn answer(&mut self, at: usize, packet: u8, body: &[u8], out: &mut Vec<u8>) -> Result<(), BenchError> {
-        let short = || BenchError::Protocol("a packet that ends too early");
-        let protocol = self.peers[at].protocol;
+    fn answer(&mut self, at: usize, packet: Frame<'_>, out: &mut Vec<u8>) -> Result<(), BenchError> {
+        let version = self.peers[at].version;
         let acknowledged = |out: &mut Vec<u8>, kind| {
-            wire::acknowledgement(body).map(|(id, _)| wire::push_ack(kind, id, out)).ok_or_else(short)
+            wire::acknowledgement(packet.body)
+                .map(|(id, _)| wire::push_ack(kind, id, out))
+                .ok_or(BenchError::Protocol("an acknowledgement that ends too early"))
         };
-        match packet {
+        match packet.first >> 4 {
             kind::CONNECT => {
-                let v5 = *body.get(6).ok_or_else(short)? == 5;
-                self.peers[at].protocol = if v5 { Protocol::V5 } else { Protocol::V311 };
-                out.extend_from_slice(if v5 { &[0x20, 3, 0, 0, 0] } else { &[0x20, 2, 0, 0] });
+                let version = Connect::decode(packet)?.version;
+                self.peers[at].version = version;
+                ConnAck::new(false, ReasonCode::Success).encode(version, out);
             }
             kind::SUBSCRIBE => {
-                let filters = filters(protocol, body).ok_or_else(short)?;
-                let properties: &[u8] = if protocol.is_v5() { &[0] } else { &[] };
-                let granted: Vec<u8> = filters.iter().map(|(_, qos)| *qos).collect();
-                wire::push_packet(0x90, &[&body[..2], properties, &granted].concat(), out);
-                for (filter, _) in filters {
-                    self.subscriptions.push(subscription(at, &filter));
-                }
+                let subscribe = Subscribe::decode(packet, version)?;
+                let granted: Vec<u8> = subscribe.filters().map(|filter| filter.options.qos as u8).collect();
+                SubAck::new(subscribe.packet_id, &granted).encode(version, out);
+                self.subscriptions.extend(subscribe.filters().map(|filter| subscription(at, filter.filter)));
                 self.forget_routes();
-            }
-            kind::UNSUBSCRIBE => {
-                let id = body.get(..2).ok_or_else(short)?;
-                self.subscriptions.retain(|subscription| subscription.peer != at);
-                self.forget_routes();
-                let reasons: &[u8] = if protocol.is_v5() { &[0, 0] } else { &[] };
-                wire::push_packet(0xB0, &[id, reasons].concat(), out);
             }
             kind::PUBREC => acknowledged(out, kind::PUBREL)?,
             kind::PUBREL => acknowledged(out, kind::PUBCOMP)?,
@@ -339,24 +331,6 @@ fn subscription(peer: usize, filter: &str) -> Subscription {
         }
         None => Subscription { peer, group: None, filter: filter.to_owned() },
     }
-}
-
-/// The filters of a SUBSCRIBE body and their QoS.
-fn filters(protocol: Protocol, body: &[u8]) -> Option<Vec<(String, u8)>> {
-    let mut at = 2;
-    if protocol.is_v5() {
-        let (len, width) = wire::varint(body.get(2..)?).ok()??;
-        at += len + width;
-    }
-    let mut rest = body.get(at..)?;
-    let mut filters = Vec::new();
-    while let [high, low, tail @ ..] = rest {
-        let len = u16::from_be_bytes([*high, *low]) as usize;
-        let filter = String::from_utf8_lossy(tail.get(..len)?).into_owned();
-        filters.push((filter, tail.get(len)? & 3));
-        rest = &tail[len + 1..];
-    }
-    rest.is_empty().then_some(filters)
 }
 
 /// Whether a filter matches a topic.
@@ -396,14 +370,9 @@ mod tests {
     }
 
     #[test]
-    fn a_subscribe_body_is_taken_apart() {
-        let mut packet = Vec::new();
-        let names = ["a/b".to_owned(), "$share/g/c".to_owned()];
-        wire::push_subscribe(Protocol::V5, 7, 1, names.into_iter(), &mut packet);
-        let cut = wire::cut(&packet).unwrap().unwrap();
-        let filters = filters(Protocol::V5, cut.body).unwrap();
-        assert_eq!(filters, [("a/b".to_owned(), 1), ("$share/g/c".to_owned(), 1)]);
-        let shared = subscription(3, &filters[1].0);
-        assert_eq!((shared.group.as_deref(), shared.filter.as_str()), (Some("g"), "c"));
+    fn a_shared_filter_is_taken_apart() {
+        let shared = subscription(3, "$share/g/a/b");
+        assert_eq!((shared.group.as_deref(), shared.filter.as_str()), (Some("g"), "a/b"));
+        assert_eq!(subscription(3, "a/b").group, None);
     }
 }

@@ -4,6 +4,7 @@ use super::error::BenchError;
 use super::plan::{Counts, Pace, Plan, Shape};
 use super::report::{Report, write_histogram_log};
 use super::traffic::{self, Timing};
+use crate::codec::Version;
 use std::time::Duration;
 
 /// Payload bytes one publisher has under way by default at most.
@@ -163,7 +164,6 @@ pub fn plan(
         pace,
         threads: common.threads,
         cores: common.cores.clone(),
-        keep_alive: common.keep_alive,
     })
 }
 
@@ -185,12 +185,21 @@ pub fn run_name() -> String {
     format!("b{:04x}", ((nanos as u64 / 1000) ^ (u64::from(std::process::id()) << 7)) & 0xFFFF)
 }
 
+/// A protocol version as people call it.
+pub fn version_name(version: Version) -> &'static str {
+    match version {
+        Version::V31 => "MQTT 3.1",
+        Version::V311 => "MQTT 3.1.1",
+        Version::V5 => "MQTT 5.0",
+    }
+}
+
 /// What a plan does, in words.
 pub fn describe(plan: &Plan, common: &CommonArgs) -> String {
-    let version = if plan.target.protocol.is_v5() { "5.0" } else { "3.1.1" };
     let held: usize = plan.ballast.iter().map(super::open::Filters::count).sum();
     let mut text = format!(
-        "MQTT {version}, QoS {}, {} B, {} publishers, {} subscribers, {} topics",
+        "{}, QoS {}, {} B, {} publishers, {} subscribers, {} topics",
+        version_name(plan.target.version),
         plan.qos,
         plan.payload,
         plan.publishers,

@@ -38,6 +38,8 @@ pub fn run(args: &SelfTestArgs) -> Result<bool, BenchError> {
         warmup: 0.5,
         quiet: 3.0,
         keep_alive: 300,
+        username: None,
+        password: None,
         pid: Vec::new(),
         json: args.json,
         no_progress: true,

@@ -2,11 +2,11 @@
 use super::conn::Conn;
 use super::error::BenchError;
 use super::ledger::ThreadCounters;
-use super::open::{Filters, Opened, Pacing, Spec, Target, open_all};
+use super::open::{Client, Filters, Opened, Pacing, Spec, Target, open_all};
 use super::payload::{Pattern, Stamp};
 use super::poll::{Poll, Ready};
 use super::subscriber::{Receiving, Subscriber};
-use super::wire::{self, Connect, PINGREQ, Template, kind};
+use super::wire::{self, PINGREQ, Template, kind};
 use super::worker::histogram;
 use std::time::{Duration, Instant};
 
@@ -19,9 +19,9 @@ const TICK: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// It could not be opened.
-pub fn open_one(target: &Target, connect: Connect, filters: Filters, qos: u8) -> Result<Opened, BenchError> {
+pub fn open_one(target: &Target, client: Client, filters: Filters, qos: u8) -> Result<Opened, BenchError> {
     let mut opened = None;
-    let spec = Spec { tag: 0, connect, filters, qos };
+    let spec = Spec { tag: 0, client, filters, qos };
     open_all(target, Pacing { at_once: 1, rate: None }, std::iter::once(spec), |one| {
         opened = Some(one?);
         Ok(())
@@ -87,7 +87,7 @@ pub fn publish_all(opened: Opened, outbox: Outbox<'_>) -> Result<u64, BenchError
             let mut at = 0;
             out.clear();
             while let Some(packet) = wire::cut(&buffer[at..filled.len])? {
-                at += packet.total;
+                at += packet.bytes.len();
                 let (id, reason) = wire::acknowledgement(packet.body).unwrap_or((0, 0));
                 match packet.first >> 4 {
                     kind::PINGRESP => under_way = 0,
@@ -142,7 +142,7 @@ pub fn collect(
         ThreadCounters { delivered: Box::new([super::ledger::Counter::default()]), ..Default::default() };
     let (mut latency, mut out, mut buffer) = (histogram(), Vec::new(), Vec::new());
     let mut receiving = Receiving {
-        protocol: target.protocol,
+        version: target.version,
         pattern,
         topics,
         topics_each: topics.len(),

@@ -1,15 +1,15 @@
 //! The scenarios about stored messages: retained ones, and the queue of an offline session.
 use super::args::StoreArgs;
 use super::error::BenchError;
-use super::open::{Filters, Opened, Target};
+use super::open::{Client, Filters, Opened, Target, push_subscribe};
 use super::payload::{MAX_STREAMS, MIN_PAYLOAD, Pattern, Stamp};
 use super::process::Usage;
 use super::report::{BrokerUse, Report};
-use super::scenario::{Outcome, run_name};
+use super::scenario::{Outcome, run_name, version_name};
 use super::store::{Outbox, collect, open_one, publish_all, stamped};
 use super::subscriber::Subscriber;
 use super::verify::{Findings, Verifier};
-use super::wire::{self, Connect, DISCONNECT, Template};
+use super::wire::{DISCONNECT, Template};
 use super::worker::settle_thread;
 use std::time::{Duration, Instant};
 
@@ -41,19 +41,14 @@ impl<'a> Run<'a> {
         Ok(Self { args, target: args.common.target()?, name: run_name(), pattern })
     }
 
-    fn connect(&self, role: &str, clean: bool) -> Connect {
-        Connect {
-            client_id: format!("{}-{role}", self.name),
-            clean,
-            session_expiry: if clean { 0 } else { SESSION_EXPIRY },
-            keep_alive: self.args.common.keep_alive,
-            login: None,
-        }
+    fn client(&self, role: &str, clean: bool) -> Client {
+        let id = format!("{}-{role}", self.name);
+        Client { id, clean, session_expiry: if clean { 0 } else { SESSION_EXPIRY } }
     }
 
     fn open(&self, role: &str, clean: bool, filter: Option<String>) -> Result<Opened, BenchError> {
         let filters = Filters::listed(filter.into_iter().collect());
-        open_one(&self.target, self.connect(role, clean), filters, self.args.qos)
+        open_one(&self.target, self.client(role, clean), filters, self.args.qos)
     }
 
     fn usage(&self) -> Result<Option<Usage>, BenchError> {
@@ -103,10 +98,14 @@ impl<'a> Run<'a> {
 
     fn setup(&self) -> String {
         let args = self.args;
-        let version = if self.target.protocol.is_v5() { "5.0" } else { "3.1.1" };
         format!(
-            "MQTT {version}, QoS {}, {} B, {} messages, {} subscribers, window {}",
-            args.qos, args.payload, args.messages, args.subscribers, args.window
+            "{}, QoS {}, {} B, {} messages, {} subscribers, window {}",
+            version_name(self.target.version),
+            args.qos,
+            args.payload,
+            args.messages,
+            args.subscribers,
+            args.window
         )
     }
 
@@ -129,12 +128,12 @@ impl<'a> Run<'a> {
 /// The run could not be made.
 pub fn retained(args: &StoreArgs) -> Result<Outcome, BenchError> {
     let run = Run::new(args)?;
-    let protocol = run.target.protocol;
+    let version = run.target.version;
     let topics: Vec<String> =
         (0..args.messages).map(|i| format!("{}/{}/{}", run.name, i / 100, i % 100)).collect();
     let empty = run.usage()?;
     let (seconds, refused) = run.publish(&mut |n| {
-        let template = Template::new(protocol, args.qos, true, &topics[n], args.payload);
+        let template = Template::new(version, args.qos, true, &topics[n], args.payload);
         stamped(template, &run.pattern, Stamp { stream: n as u32, sequence: 0, time: 0 })
     })?;
     let full = run.usage()?;
@@ -147,14 +146,14 @@ pub fn retained(args: &StoreArgs) -> Result<Outcome, BenchError> {
         .collect::<Result<Vec<_>, BenchError>>()?;
     let mut subscribe = Vec::new();
     let filter = std::iter::once(format!("{}/#", run.name));
-    wire::push_subscribe(protocol, 1, args.qos, filter, &mut subscribe);
+    push_subscribe(version, 1, args.qos, filter, &mut subscribe);
     for conn in subscribers.iter_mut().filter_map(|subscriber| subscriber.conn.as_mut()) {
         conn.send(&subscribe)?;
     }
     let mut report = run.unload("retained", run.setup(), &mut subscribers, &topics, |_| 1)?;
     report.unacknowledged = refused;
     run.add_loading(&mut report, seconds, [empty, full]);
-    run.publish(&mut |n| Template::new(protocol, args.qos, true, &topics[n], 0))?;
+    run.publish(&mut |n| Template::new(version, args.qos, true, &topics[n], 0))?;
     Ok((report.concluded(false), args.common.json))
 }
 
@@ -172,7 +171,7 @@ pub fn offline(args: &StoreArgs) -> Result<Outcome, BenchError> {
     }
     let empty = run.usage()?;
     let (seconds, refused) = run.publish(&mut |n| {
-        let template = Template::new(run.target.protocol, args.qos, false, &topics[0], args.payload);
+        let template = Template::new(run.target.version, args.qos, false, &topics[0], args.payload);
         stamped(template, &run.pattern, Stamp { stream: 0, sequence: n as u64, time: 0 })
     })?;
     let full = run.usage()?;

@@ -4,7 +4,8 @@ use super::error::BenchError;
 use super::ledger::ThreadCounters;
 use super::payload::Pattern;
 use super::verify::Verifier;
-use super::wire::{self, Protocol, kind};
+use super::wire::{self, kind};
+use crate::codec::Version;
 use hdrhistogram::Histogram;
 
 /// One subscriber.
@@ -20,7 +21,7 @@ pub struct Subscriber {
 /// What a thread lends to its subscribers while they receive.
 pub struct Receiving<'a> {
     /// Protocol version.
-    pub protocol: Protocol,
+    pub version: Version,
     /// Verifies payloads.
     pub pattern: &'a Pattern,
     /// Topic of every stream.
@@ -102,10 +103,10 @@ fn take(
     let mut at = 0;
     let mut run = Run::default();
     while let Some(packet) = wire::cut(&bytes[at..])? {
-        at += packet.total;
+        at += packet.bytes.len();
         match packet.first >> 4 {
             kind::PUBLISH => {
-                let Some(message) = wire::publish(receiving.protocol, packet.first, packet.body) else {
+                let Some(message) = wire::publish(receiving.version, packet.first, packet.body) else {
                     verifier.findings.corrupt += 1;
                     continue;
                 };

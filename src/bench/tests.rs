@@ -50,6 +50,8 @@ fn common(port: u16, protocol: u8) -> CommonArgs {
         warmup: 0.0,
         quiet: 1.0,
         keep_alive: 60,
+        username: None,
+        password: None,
         pid: vec![std::process::id()],
         json: false,
         no_progress: true,
@@ -152,9 +154,9 @@ fn tamper(mut from: TcpStream, mut to: &TcpStream, fault: Fault) {
         kept.extend_from_slice(&buffer[..n]);
         let (mut at, mut out) = (0, Vec::new());
         while let Ok(Some(packet)) = wire::cut(&kept[at..]) {
-            let mut bytes = kept[at..at + packet.total].to_vec();
+            let mut bytes = kept[at..at + packet.bytes.len()].to_vec();
             let publish = packet.first >> 4 == kind::PUBLISH;
-            at += packet.total;
+            at += packet.bytes.len();
             seen += usize::from(publish);
             if publish && seen == 10 {
                 let last = bytes.len() - 1;

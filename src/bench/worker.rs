@@ -2,14 +2,14 @@
 use super::conn::Conn;
 use super::error::BenchError;
 use super::ledger::{Ledger, Phase, ThreadCounters};
-use super::open::{Filters, Pacing, Spec, open_all};
+use super::open::{Client, Filters, Pacing, Spec, open_all};
 use super::payload::Pattern;
 use super::plan::{Pace, Plan};
 use super::poll::{Poll, Ready};
 use super::publisher::{Publisher, Sending};
 use super::subscriber::{Receiving, Subscriber};
 use super::verify::Verifier;
-use super::wire::{Connect, DISCONNECT, PINGREQ};
+use super::wire::{DISCONNECT, PINGREQ};
 use hdrhistogram::Histogram;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -99,7 +99,7 @@ impl<'a> Worker<'a> {
             latency: histogram(),
             lateness: histogram(),
             scheduled: 0,
-            next_ping: u64::from(plan.keep_alive).max(1) * 500_000_000,
+            next_ping: u64::from(plan.target.keep_alive).max(1) * 500_000_000,
         };
         worker.open_subscribers()?;
         worker.open_publishers()?;
@@ -111,14 +111,8 @@ impl<'a> Worker<'a> {
     }
 
     fn spec(&self, role: &str, tag: usize, filters: Filters) -> Spec {
-        let connect = Connect {
-            client_id: format!("{}-{role}-{tag}", self.plan.run),
-            clean: true,
-            session_expiry: 0,
-            keep_alive: self.plan.keep_alive,
-            login: None,
-        };
-        Spec { tag, connect, filters, qos: self.plan.qos }
+        let client = Client::passing(format!("{}-{role}-{tag}", self.plan.run));
+        Spec { tag, client, filters, qos: self.plan.qos }
     }
 
     fn open_subscribers(&mut self) -> Result<(), BenchError> {
@@ -202,7 +196,7 @@ impl<'a> Worker<'a> {
         let ledger = self.ledger;
         if let Some(subscriber) = self.subscribers.get_mut(at) {
             let mut receiving = Receiving {
-                protocol: self.plan.target.protocol,
+                version: self.plan.target.version,
                 pattern: &self.pattern,
                 topics: &self.plan.topics,
                 topics_each: self.plan.topics_each,
@@ -296,10 +290,10 @@ impl<'a> Worker<'a> {
 
     /// Keeps the connections alive in runs that are longer than the keep alive.
     fn ping(&mut self) {
-        if self.plan.keep_alive == 0 || self.ledger.now() < self.next_ping {
+        if self.plan.target.keep_alive == 0 || self.ledger.now() < self.next_ping {
             return;
         }
-        self.next_ping += u64::from(self.plan.keep_alive) * 500_000_000;
+        self.next_ping += u64::from(self.plan.target.keep_alive) * 500_000_000;
         let traffic = self.subscribers.iter_mut().map(|s| &mut s.conn);
         for slot in traffic.chain(self.publishers.iter_mut().map(|p| &mut p.conn)) {
             let result = slot.as_mut().map_or(Ok(()), |conn| conn.send(&PINGREQ));

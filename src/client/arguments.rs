@@ -59,7 +59,7 @@ fn command<T: Parser>(name: &'static str) -> Command {
 
 /// What clap complains about, without its advice.
 fn sentence(error: &clap::Error) -> String {
-    let text = error.render().to_string();
+    let text = error.render().to_string().replace(SEPARATOR, " ");
     let mut lines = text.lines();
     let first = lines.next().unwrap_or_default();
     let mut sentence = first.strip_prefix("error: ").unwrap_or(first).trim_end_matches('.').to_owned();

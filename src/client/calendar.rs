@@ -98,7 +98,7 @@ impl Calendar {
             'l' => write!(out, "{twelve:2}"),
             'm' => write!(out, "{:02}", self.month),
             'M' => write!(out, "{minute:02}"),
-            'n' => write!(out, "\n"),
+            'n' => writeln!(out),
             'N' => write!(out, "{:09}", self.nanos),
             'p' => write!(out, "{}", if hour < 12 { "AM" } else { "PM" }),
             'P' => write!(out, "{}", if hour < 12 { "am" } else { "pm" }),

@@ -107,7 +107,7 @@ impl ClientError {
 }
 
 /// The operating system's words without its number.
-fn plain(error: &io::Error) -> String {
+pub(super) fn plain(error: &io::Error) -> String {
     let mut text = error.to_string();
     if let Some(number) = text.find(" (os error ") {
         text.truncate(number);

@@ -1,5 +1,6 @@
 //! Where the payload comes from: `-m`, `-f`, `-s`, `-n`, and line by line with `-l`.
 use super::blocking::MAX_PAYLOAD;
+use super::error::plain;
 use rustix::io::{Errno, read};
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -37,12 +38,12 @@ impl PayloadArgs {
             return Ok(Some(message.clone().into_vec()));
         }
         if let Some(path) = &self.file {
-            let cannot = |error: io::Error| format!("'{}' cannot be read: {error}", path.display());
+            let cannot = |error: io::Error| format!("'{}' cannot be read: {}", path.display(), plain(&error));
             let file = File::open(path).map_err(cannot)?;
             return read_whole(file).map_err(cannot).map(Some);
         }
         if self.stdin {
-            let cannot = |error: io::Error| format!("standard input cannot be read: {error}");
+            let cannot = |error: io::Error| format!("standard input cannot be read: {}", plain(&error));
             return read_whole(io::stdin().lock()).map_err(cannot).map(Some);
         }
         Ok(self.null.then(Vec::new))

@@ -81,36 +81,36 @@ fn object(members: Vec<(&str, String)>) -> String {
 /// Numbers and strings stay as they are spelled.
 fn layout(json: &str, pretty: bool) -> String {
     let mut out = String::with_capacity(json.len());
-    let mut depth = 0;
-    let mut chars = json.chars().filter(not_between_tokens()).peekable();
     let mut open = Vec::new();
     let mut in_string = Strings::default();
+    let mut chars = json.chars().filter(not_between_tokens()).peekable();
     while let Some(next) = chars.next() {
-        out.push(next);
         if in_string.covers(next) || !pretty {
+            out.push(next);
             continue;
         }
         match next {
+            '}' | ']' => {
+                open.pop();
+                if next == '}' && !out.ends_with('{') {
+                    indent(&mut out, open.len());
+                }
+                out.push(next);
+            }
             '{' | '[' => {
-                depth += 1;
+                out.push(next);
                 open.push(next);
-                let empty = matches!(chars.peek(), Some('}' | ']'));
-                if next == '{' && !empty {
-                    indent(&mut out, depth);
+                if next == '{' && chars.peek() != Some(&'}') {
+                    indent(&mut out, open.len());
                 }
             }
-            '}' | ']' => {
-                depth -= 1;
-                open.pop();
+            ',' if open.last() == Some(&'{') => {
+                out.push(next);
+                indent(&mut out, open.len());
             }
-            ',' if open.last() == Some(&'{') => indent(&mut out, depth),
-            ',' => out.push(' '),
-            ':' => out.push('\t'),
-            _ => {}
-        }
-        let closes = chars.peek() == Some(&'}') && next != '{';
-        if closes {
-            indent(&mut out, depth - 1);
+            ',' => out.push_str(", "),
+            ':' => out.push_str(":\t"),
+            _ => out.push(next),
         }
     }
     out
@@ -165,8 +165,8 @@ mod tests {
 
     #[test]
     fn pretty_is_what_users_of_mosquitto_know() {
-        let json = "{\"a\":1,\"b\":[1,2,{\"z\":null}],\"e\":{},\"f\":[],\"s\":\"},\"}";
-        let pretty = "{\n\t\"a\":\t1,\n\t\"b\":\t[1, 2, {\n\t\t\t\"z\":\tnull\n\t\t}],\n\t\"e\":\t{},\n\t\"f\":\t[],\n\t\"s\":\t\"},\"\n}";
+        let json = "{\"a\":1,\"b\":[1,2,{\"z\":null}],\"e\":{},\"f\":[],\"s\":\"{},\"}";
+        let pretty = "{\n\t\"a\":\t1,\n\t\"b\":\t[1, 2, {\n\t\t\t\"z\":\tnull\n\t\t}],\n\t\"e\":\t{},\n\t\"f\":\t[],\n\t\"s\":\t\"{},\"\n}";
         assert_eq!(layout(json, true), pretty);
     }
 }

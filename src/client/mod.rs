@@ -27,7 +27,7 @@ mod trace;
 mod url;
 mod window;
 
-pub use blocking::{Client, Event};
+pub use blocking::{Client, Event, Granted};
 pub use connection::Endpoint;
 pub use error::ClientError;
 pub use message::Message;

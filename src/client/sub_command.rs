@@ -156,7 +156,9 @@ impl Subscriber<'_> {
         mut error: ClientError,
         watch: &[BorrowedFd<'_>],
     ) -> Result<Option<Client>, ClientError> {
-        self.target.complain(&format!("Warning: {error} Connecting again."));
+        if error.is_passing() {
+            self.target.complain(&format!("Warning: {error} Connecting again."));
+        }
         loop {
             if !error.is_passing() {
                 return Err(error);

@@ -158,20 +158,30 @@ impl Connections {
         }
         self.ring.submit(wait)?;
         let known = self.inbox.len();
-        let Connections { ring, control, inbox, .. } = self;
-        ring.harvest(COMPLETIONS_PER_TURN, |completion| {
-            if completion.token.op == Op::Receive {
-                inbox.push_back(completion)
-            } else {
-                control.push_back(completion)
-            }
-        });
+        self.harvest();
         if !take_input {
             for index in known.max(MAX_INBOX)..self.inbox.len() {
                 self.stop_receiving(self.inbox[index].token);
             }
         }
         Ok(())
+    }
+
+    /// Takes what has completed since [`Connections::wait`], if the kernel says that there is something.
+    pub fn look_again(&mut self) -> io::Result<()> {
+        if self.inbox.len() < MAX_INBOX && self.ring.has_news() {
+            self.ring.submit(Wait::No)?;
+            self.harvest();
+        }
+        Ok(())
+    }
+
+    fn harvest(&mut self) {
+        let Connections { ring, control, inbox, .. } = self;
+        ring.harvest(COMPLETIONS_PER_TURN, |completion| {
+            let queue = if completion.token.op == Op::Receive { &mut *inbox } else { &mut *control };
+            queue.push_back(completion);
+        });
     }
 
     fn stop_receiving(&mut self, token: Token) {

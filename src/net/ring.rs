@@ -28,6 +28,8 @@ const WHOLE_BUFFER: usize = 4 << 10;
 const FIRST_SHARE: usize = 8;
 /// The one buffer group of a ring.
 const GROUP: u16 = 0;
+/// Sets of ring flags that are tried, best first.
+const FLAG_SETS: usize = 3;
 /// Since this kernel completions of one buffer come in the order in which it was filled; before, a deferred
 /// completion could be overtaken, and bytes would be taken for another connection's.
 const ORDERED_SHARING: (u32, u32) = (6, 16);
@@ -152,8 +154,12 @@ pub struct Ring {
 impl Ring {
     /// A ring for the calling thread, with as many of the wished flags as the kernel knows.
     pub fn new() -> io::Result<Ring> {
-        let ring = build()?;
-        let sharing = kernel_release().is_some_and(|release| release >= ORDERED_SHARING);
+        Ring::with(0, kernel_release().is_some_and(|release| release >= ORDERED_SHARING))
+    }
+
+    /// Leaves the first `skip` sets of flags out; `sharing`: lets one buffer serve many receives if the kernel can.
+    fn with(skip: usize, sharing: bool) -> io::Result<Ring> {
+        let ring = build(skip)?;
         let buffers = Buffers::register(&ring, sharing)?;
         Ok(Ring { ring, buffers, backlog: VecDeque::new(), closing: Vec::new() })
     }
@@ -276,6 +282,11 @@ impl Ring {
         }
     }
 
+    /// The kernel has work for us that it would do if we entered it now.
+    pub fn has_news(&mut self) -> bool {
+        self.ring.submission().taskrun()
+    }
+
     /// Something was asked that the kernel has not been told.
     pub fn has_backlog(&self) -> bool {
         !self.backlog.is_empty()
@@ -330,9 +341,9 @@ fn survivable(outcome: io::Result<usize>) -> io::Result<bool> {
     }
 }
 
-/// The ring with the best flags the kernel takes.
-fn build() -> io::Result<IoUring> {
-    let attempts: [fn(&mut io_uring::Builder); 3] = [
+/// The ring with the best flags the kernel takes, without the first `skip` sets.
+fn build(skip: usize) -> io::Result<IoUring> {
+    let attempts: [fn(&mut io_uring::Builder); FLAG_SETS] = [
         // 6.1: completions are worked out when we ask for them, never in between.
         |builder| {
             builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
@@ -344,7 +355,7 @@ fn build() -> io::Result<IoUring> {
         |_| {},
     ];
     let mut refused = None;
-    for flags in attempts {
+    for flags in attempts.into_iter().skip(skip) {
         let mut builder = IoUring::builder();
         builder.setup_cqsize(COMPLETIONS).setup_submit_all();
         flags(&mut builder);
@@ -500,3 +511,6 @@ fn allocate(layout: Layout) -> NonNull<u8> {
     let memory = unsafe { alloc_zeroed(layout) };
     NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout))
 }
+
+#[cfg(test)]
+mod tests;

@@ -142,9 +142,9 @@ fn many_busy_connections_keep_their_streams_apart() {
     const CLIENTS: usize = 40;
     const EACH: usize = 600_000;
     let mut bench = Bench::new();
+    let clients: Vec<_> = (0..CLIENTS).map(|_| bench.connect()).collect();
     let mut writers = Vec::new();
-    for index in 0..CLIENTS {
-        let (mut client, conn) = bench.connect();
+    for (index, (mut client, conn)) in clients.into_iter().enumerate() {
         assert_eq!(conn.slot as usize, index);
         if index % 2 == 0 {
             bench.connections.establish(conn);

@@ -38,6 +38,15 @@ impl Interest {
         Interest { keys, literal: FingerprintMap::default(), wildcard: FilterMap::new(seed) }
     }
 
+    /// How many filters there are.
+    pub fn len(&self) -> usize {
+        self.literal.len() + self.wildcard.len()
+    }
+    /// Nobody is interested in anything.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// `shard` has a subscriber to `filter`.
     pub fn add(&mut self, shard: u8, filter: &str) {
         if is_literal(filter) {

@@ -53,8 +53,16 @@ impl Keys {
     }
     /// The shard, of `shards`, that `text` belongs to.
     pub fn shard_of(&self, text: &str, shards: u8) -> u8 {
-        ((u128::from(self.hash(text)) * u128::from(shards)) >> 64) as u8
+        shard_of_hash(self.hash(text), shards)
     }
+    /// The shard that the text with this fingerprint belongs to.
+    pub fn shard_of_fingerprint(&self, fingerprint: u128, shards: u8) -> u8 {
+        shard_of_hash(fingerprint as u64, shards)
+    }
+}
+
+fn shard_of_hash(hash: u64, shards: u8) -> u8 {
+    ((u128::from(hash) * u128::from(shards)) >> 64) as u8
 }
 
 #[cfg(test)]
@@ -66,7 +74,10 @@ mod tests {
         let keys = Keys::new(7);
         let mut seen = [0; 5];
         for number in 0..1000 {
-            seen[usize::from(keys.shard_of(&format!("client-{number}"), 5))] += 1;
+            let text = format!("client-{number}");
+            let shard = keys.shard_of(&text, 5);
+            assert_eq!(keys.shard_of_fingerprint(keys.fingerprint(&text), 5), shard);
+            seen[usize::from(shard)] += 1;
         }
         assert!(seen.iter().all(|count| *count > 140), "{seen:?}");
     }

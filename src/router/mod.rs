@@ -193,6 +193,16 @@ impl Router {
         self.local.len()
     }
 
+    /// Filters that other shards are subscribed to.
+    pub fn interests(&self) -> usize {
+        self.interest.len()
+    }
+
+    /// Groups that have a member anywhere.
+    pub fn group_count(&self) -> usize {
+        self.groups.len()
+    }
+
     fn find(&self, topic: &str) -> Route {
         let mut subscribers: Vec<Subscriber> = Vec::new();
         let mut filters = 0;

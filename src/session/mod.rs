@@ -36,8 +36,6 @@ pub struct Session {
     pub key: SessionKey,
     /// The client id ([MQTT-3.1.3-2]).
     pub client_id: Rc<str>,
-    /// The registrar's number of the last claim on this client id.
-    pub claim: u64,
     /// Slot of the connection in use; `None` while the client is away.
     pub connection: Option<u32>,
     /// Session Expiry Interval, seconds; [`NEVER_EXPIRES`] is allowed.
@@ -54,17 +52,16 @@ pub struct Session {
     pub outgoing: Option<Box<Outgoing>>,
     /// QoS 2 from the client; absent until first needed.
     pub incoming: Option<Box<Incoming>>,
-    /// Retained scans that are still delivering to this session.
-    pub scans: u16,
+    /// Retained scans that are still delivering to this session, one a subscription at most.
+    pub scans: u32,
 }
 
 impl Session {
     /// A session without state.
-    pub fn new(key: SessionKey, client_id: Rc<str>, claim: u64) -> Session {
+    pub fn new(key: SessionKey, client_id: Rc<str>) -> Session {
         Session {
             key,
             client_id,
-            claim,
             connection: None,
             expiry_interval: 0,
             expires: Time::NEVER,

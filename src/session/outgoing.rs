@@ -306,6 +306,18 @@ impl Outgoing {
         }
     }
 
+    /// Panics if the counts contradict what they count.
+    #[doc(hidden)]
+    pub fn audit(&self) {
+        let unfinished = self.window.iter().filter(|entry| entry.awaits != Awaits::Nothing);
+        assert_eq!(unfinished.clone().count(), self.inflight());
+        let counted = unfinished.filter(|entry| entry.counted).count();
+        assert_eq!(counted, usize::from(self.outstanding));
+        assert!(self.repeat_at <= self.window.len());
+        let bytes: usize = self.queue.iter().map(|delivery| delivery.message.size()).sum();
+        assert_eq!(bytes, self.queued_bytes);
+    }
+
     fn finish(&mut self, at: usize) {
         let entry = &mut self.window[at];
         debug_assert!(entry.awaits != Awaits::Nothing);

@@ -54,19 +54,18 @@ pub enum Envelope {
     },
     /// The registrar's answer.
     Home {
+        /// Fingerprint of the client id.
+        client: u128,
         /// The connection that waits.
         connection: ConnId,
         /// The shard its session lives on.
         home: u8,
-        /// Orders the claims on one client id.
-        claim: u64,
     },
-    /// A session ended; the registrar forgets it unless there was a later claim.
+    /// One claim on a client id ended: its session did, or its connection came to no session of its own. The
+    /// registrar forgets the id with the last one.
     Ended {
         /// Fingerprint of the client id.
         client: u128,
-        /// The last claim the home has seen.
-        claim: u64,
     },
     /// A connection moves to its session's home.
     Handoff(Box<Handoff>),
@@ -151,6 +150,4 @@ pub struct Handoff {
     pub bytes: Bytes,
     /// The client id the broker chose, if the client sent none.
     pub assigned: Option<Box<str>>,
-    /// The registrar's number of this claim.
-    pub claim: u64,
 }

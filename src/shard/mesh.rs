@@ -66,6 +66,8 @@ pub struct Port<E, C> {
     shard: usize,
     /// By sender; none from ourselves.
     inbound: Vec<Option<Consumer<E>>>,
+    /// By sender: envelopes that may be taken in this turn.
+    due: Vec<usize>,
     /// By receiver; none to ourselves.
     outbound: Vec<Option<Producer<E>>>,
     doorbells: Vec<Arc<Doorbell>>,
@@ -100,15 +102,19 @@ impl<C> Clone for CommandSender<C> {
     }
 }
 
-/// A mesh of `shards`: for each its port, and the way to it for ordinary threads.
-pub fn mesh<E: Send, C>(shards: usize) -> io::Result<Vec<(Port<E, C>, CommandSender<C>)>> {
+/// What one shard of a mesh has: its port, and the way to it for ordinary threads.
+pub type End<E, C> = (Port<E, C>, CommandSender<C>);
+
+/// A mesh of `shards`, one end for each.
+pub fn mesh<E: Send, C>(shards: usize) -> io::Result<Vec<End<E, C>>> {
     let doorbells = (0..shards).map(|_| Doorbell::new()).collect::<io::Result<Vec<_>>>()?;
-    let mut ends: Vec<(Port<E, C>, CommandSender<C>)> = Vec::with_capacity(shards);
+    let mut ends: Vec<End<E, C>> = Vec::with_capacity(shards);
     for shard in 0..shards {
         let (sender, commands) = crossbeam_channel::bounded(MAX_COMMANDS);
         let port = Port {
             shard,
             inbound: (0..shards).map(|_| None).collect(),
+            due: vec![0; shards],
             outbound: (0..shards).map(|_| None).collect(),
             doorbells: doorbells.clone(),
             to_ring: Vec::with_capacity(shards),
@@ -155,22 +161,31 @@ impl<E, C> Port<E, C> {
         }
     }
 
-    /// Hands at most [`DRAIN_AT_ONCE`] envelopes of `peer` to `take`; true when more are waiting.
+    /// Fixes which envelopes [`Port::drain`] hands out in this turn: those that are there now. Received bytes that are
+    /// taken from the kernel after this call and handled before the drain are those that came before the envelopes
+    /// were sent, so a client that acknowledges on one connection and then takes its session over on another finds
+    /// its acknowledgements counted.
+    pub fn begin_turn(&mut self) {
+        for (due, consumer) in self.due.iter_mut().zip(&self.inbound) {
+            *due = consumer.as_ref().map_or(0, |consumer| consumer.slots().min(DRAIN_AT_ONCE));
+        }
+    }
+
+    /// Hands the envelopes of `peer` that were there at the begin of the turn (at most [`DRAIN_AT_ONCE`]) to `take`;
+    /// true when more are waiting.
     pub fn drain(&mut self, peer: usize, mut take: impl FnMut(E)) -> bool {
         let consumer = self.inbound[peer].as_mut().expect("a shard does not send to itself");
+        let due = std::mem::take(&mut self.due[peer]);
         let mut popped = 0;
-        while popped < DRAIN_AT_ONCE {
+        while popped < due {
             let Ok(envelope) = consumer.pop() else { break };
             popped += 1;
             take(envelope);
         }
-        if popped == 0 {
-            return false;
-        }
         let left = consumer.slots();
         // If the ring was full at any moment of this drain, those envelopes were popped since or are still in it; then
         // its sender may sleep with a filled outbox, and is to be told that there is room.
-        if popped + left >= consumer.buffer().capacity() {
+        if popped > 0 && popped + left >= consumer.buffer().capacity() {
             self.note(peer);
         }
         left > 0
@@ -257,6 +272,7 @@ mod tests {
         to_a.send(1).unwrap();
         assert_eq!(count(&a), 0, "an awake shard was rung");
         assert!(!a.fall_asleep(&[]), "something waits");
+        a.begin_turn();
         assert!(!a.drain(1, |_| {}));
         assert!(!a.fall_asleep(&[]), "a command waits");
         assert_eq!(a.poll_command(), Some(1));
@@ -268,6 +284,22 @@ mod tests {
         b.ring_doorbells();
         to_a.send(2).unwrap();
         assert_eq!(count(&a), 1, "one wake is enough");
+    }
+
+    #[test]
+    fn what_comes_after_the_begin_of_a_turn_waits_for_the_next() {
+        let mut ends = mesh::<u64, u64>(2).unwrap();
+        let (mut b, _) = ends.pop().unwrap();
+        let (mut a, _) = ends.pop().unwrap();
+        b.push(0, 1).unwrap();
+        a.begin_turn();
+        b.push(0, 2).unwrap();
+        let mut taken = Vec::new();
+        assert!(a.drain(1, |number| taken.push(number)));
+        assert_eq!(taken, [1]);
+        a.begin_turn();
+        assert!(!a.drain(1, |number| taken.push(number)));
+        assert_eq!(taken, [1, 2]);
     }
 
     #[test]
@@ -293,6 +325,7 @@ mod tests {
                     let mut received = vec![0; 3];
                     while sent < ROUNDS || peers.iter().any(|&peer| received[peer] < ROUNDS) {
                         let mut progress = false;
+                        port.begin_turn();
                         for &peer in &peers {
                             let next = &mut received[peer];
                             port.drain(peer, |number| {
@@ -345,6 +378,7 @@ mod tests {
         });
         let mut next = 0;
         while next < COUNT {
+            consumer.begin_turn();
             let more = consumer.drain(0, |number| {
                 assert_eq!(number, next);
                 next += 1;

@@ -118,6 +118,9 @@ impl Shard {
         let wait = self.how_long();
         self.connections.wait(wait, self.core.wants_input())?;
         self.port.wake_up();
+        // What came while we were waking, in the order in which it came: first bytes, then what others made of theirs.
+        self.port.begin_turn();
+        self.connections.look_again()?;
         self.now = clock(self.start);
 
         self.connections.handle_deadlines(self.now);
@@ -128,8 +131,8 @@ impl Shard {
         while let Some(command) = self.port.poll_command() {
             self.take_command(command);
         }
-        self.take_envelopes();
         self.take_events();
+        self.take_envelopes();
 
         // First what others wait for: they work on it while we are in the kernel.
         self.push_outboxes();

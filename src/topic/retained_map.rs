@@ -78,6 +78,11 @@ impl<V> RetainedMap<V> {
         self.topics.remove(topic)
     }
 
+    /// Calls `visit` with every topic, in the order of the names' bytes.
+    pub fn for_each(&self, visit: &mut dyn FnMut(&str, &V)) {
+        self.topics.iter().for_each(|(topic, value)| visit(topic, value));
+    }
+
     /// Calls `visit` with every topic that `filter` matches and that comes behind `after` (which need not be in the
     /// map any more), in the order of the names' bytes, until it returns false.
     ///

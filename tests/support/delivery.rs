@@ -2,6 +2,7 @@
 //!
 //! That a message does *not* come is seen by sending another one behind it, whose payload is [`END`], on the same
 //! way: from the same publisher to the same subscriber.
+use super::broker::{Broker, unique};
 use super::client::Client;
 use super::packet::{self, Kind, Packet, Publish};
 use super::property::Properties;
@@ -37,6 +38,22 @@ impl Client {
         let id = self.fresh_id();
         self.send(&packet::subscribe_with(self.version, id, properties, filters));
         self.expect_suback(id)
+    }
+
+    /// SUBSCRIBE where messages may come before the SUBACK, as the standard allows: the codes and those messages,
+    /// which are not answered.
+    #[track_caller]
+    pub fn subscribe_amid(&mut self, filters: &[(&str, u8)]) -> (Vec<u8>, Vec<Publish>) {
+        let id = self.fresh_id();
+        self.send(&packet::subscribe(self.version, id, filters));
+        let mut early = Vec::new();
+        loop {
+            match self.receive() {
+                Packet::Publish(message) => early.push(message),
+                Packet::Suback { id: got, codes, .. } if got == id => return (codes, early),
+                other => panic!("expected SUBACK {id} or a message, got {other:?}"),
+            }
+        }
     }
 
     /// Every message before the one with the payload [`END`], each answered to the end of its handshake.
@@ -98,6 +115,17 @@ impl Client {
         }
         all
     }
+}
+
+/// Returns when whatever this client published before has come to every shard: so many others have then received a
+/// last message from it that there is one on each of them.
+#[track_caller]
+pub fn settle(broker: &Broker, publisher: &mut Client) {
+    let topic = unique("settle");
+    let mut witnesses: Vec<Client> = (0..10).map(|_| Client::new(broker, publisher.version)).collect();
+    witnesses.iter_mut().for_each(|witness| witness.subscribe(&topic, 0));
+    publisher.publish(&topic, 0, END);
+    witnesses.iter_mut().for_each(|witness| drop(witness.expect_message(&topic, END)));
 }
 
 /// The payloads as text, for comparison.

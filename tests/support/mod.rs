@@ -24,7 +24,7 @@ pub use broker::{
 };
 pub use client::Client;
 pub use connect::{Connect, Will};
-pub use delivery::{END, NO_LOCAL, RETAIN_AS_PUBLISHED, RETAIN_IF_NEW, RETAIN_NEVER, payloads};
+pub use delivery::{END, NO_LOCAL, RETAIN_AS_PUBLISHED, RETAIN_IF_NEW, RETAIN_NEVER, payloads, settle};
 pub use packet::{
     Ack, Kind, Packet, Publish, ack, auth, disconnect, ping, publish, subscribe, subscribe_with, unsubscribe,
 };

@@ -22,8 +22,14 @@ impl Core {
     }
 
     pub(super) fn end_doomed(&mut self, now: Time, doomed: Doomed) {
-        if self.is_live(doomed.conn) {
-            self.disconnect(now, doomed.conn.slot, doomed.reason);
+        if !self.is_live(doomed.conn) {
+            return;
+        }
+        let slot = doomed.conn.slot;
+        if self.connections[slot as usize].phase == Phase::Connected {
+            self.disconnect(now, slot, doomed.reason);
+        } else {
+            self.refuse(slot, doomed.reason);
         }
     }
 
@@ -32,6 +38,8 @@ impl Core {
         let connection = self.forget(slot);
         if connection.phase == Phase::Connected {
             self.detach(now, connection.session);
+        } else {
+            self.give_up_pending(&connection);
         }
     }
 
@@ -95,6 +103,11 @@ impl Core {
             session.will = None;
         }
         self.counters.closes[usize::from(disconnect.reason.code())] += 1;
+        self.close_silently(now, slot);
+    }
+
+    /// Ends a client's connection without a word.
+    pub(super) fn close_silently(&mut self, now: Time, slot: u32) {
         let conn = self.id(slot);
         let connection = self.forget(slot);
         self.detach(now, connection.session);
@@ -113,15 +126,13 @@ impl Core {
         self.actions.push_back(Action::Close { conn });
     }
 
-    /// A claim whose CONNECT came to nothing.
+    /// A claim whose CONNECT came to nothing. While the registrar has not answered it is given up with its answer.
     fn give_up_pending(&mut self, connection: &Connection) {
         if let Some(pending) = connection.extras.as_ref().and_then(|extras| extras.pending.as_ref())
+            && pending.home.is_some()
             && let Some(client_id) = super::connect::pending_client_id(pending)
         {
-            match self.find_session(&client_id) {
-                Some(session) => self.sessions[session as usize].claim = pending.claim,
-                None => self.give_up_claim(&client_id, pending.claim),
-            }
+            self.give_up_claim(self.keys.fingerprint(&client_id));
         }
     }
 
@@ -140,25 +151,25 @@ impl Core {
                 self.release_will(slot);
             }
         }
-        self.cancel_scans(slot);
+        self.pause_scans(slot);
         self.set_member_connected(now, slot, false);
         self.give_back_queued(now, slot);
         self.arm_session(slot);
     }
 
     /// Another connection takes the session of `slot` ([MQTT-3.1.4-3]). Its will is published unless the new
-    /// connection resumes the session within the will delay ([MQTT-3.1.3-9]).
-    pub(super) fn take_over(&mut self, now: Time, slot: u32, clean_start: bool) {
+    /// connection resumes the session within the will delay ([MQTT-3.1.3-9]). `is_over`: the caller ends the session.
+    pub(super) fn take_over(&mut self, now: Time, slot: u32, is_over: bool) {
         let connection = self.sessions[slot as usize].connection;
         if let Some(connection) = connection {
             self.counters.takeovers += 1;
             self.counters.clients_connected -= 1;
             self.say_goodbye(connection, ReasonCode::SessionTakenOver);
-            self.cancel_scans(slot);
+            self.pause_scans(slot);
             self.set_member_connected(now, slot, false);
             self.sessions[slot as usize].connection = None;
         }
-        if clean_start {
+        if is_over {
             return;
         }
         let session = &mut self.sessions[slot as usize];
@@ -176,6 +187,7 @@ impl Core {
         self.release_will(slot);
         self.cancel_scans(slot);
         self.remove_subscriptions(now, slot);
+        self.disarm_session(slot);
         let mut session = self.sessions.remove(slot as usize);
         assert!(session.connection.is_none(), "a session does not end under its connection");
         let hash = self.keys.hash(&session.client_id);
@@ -183,7 +195,7 @@ impl Core {
             entry.remove();
         }
         self.counters.sessions -= 1;
-        self.give_up_claim(&session.client_id, session.claim);
+        self.give_up_claim(self.keys.fingerprint(&session.client_id));
         if let Some(outgoing) = &mut session.outgoing {
             let given_back = outgoing.take_shared();
             self.give_back(now, given_back);

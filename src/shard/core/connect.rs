@@ -57,13 +57,12 @@ impl Core {
         if self.shards == 1 {
             let conn = self.id(slot);
             self.actions.push_back(Action::Established { conn });
-            return self.begin_session(now, slot, connect, frame.bytes, assigned, 0);
+            return self.begin_session(now, slot, connect, frame.bytes, assigned);
         }
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
         let client = self.keys.fingerprint(client_id);
         let registrar = self.keys.shard_of(client_id, self.shards);
-        let pending =
-            Pending { bytes: Bytes::copy_from_slice(frame.bytes), assigned, claim: 0, home: self.shard };
+        let pending = Pending { bytes: Bytes::copy_from_slice(frame.bytes), assigned, home: None };
         self.connections[slot as usize].extras().pending = Some(pending);
         let connection = self.id(slot);
         self.actions.push_back(Action::Pause { conn: connection });
@@ -134,20 +133,20 @@ impl Core {
     }
 
     /// The registrar's answer.
-    pub(super) fn handle_home(&mut self, now: Time, conn: ConnId, home: u8, claim: u64) {
+    pub(super) fn handle_home(&mut self, now: Time, client: u128, conn: ConnId, home: u8) {
         if !self.is_live(conn) {
-            return;
+            return self.give_up_claim(client);
         }
         let extras = self.connections[conn.slot as usize].extras();
         if home != self.shard {
             let pending = extras.pending.as_mut().expect("a connection that is being located has a CONNECT");
-            (pending.home, pending.claim) = (home, claim);
+            pending.home = Some(home);
             return self.actions.push_back(Action::Handoff { conn });
         }
         let pending = extras.pending.take().expect("a connection that is being located has a CONNECT");
         self.actions.push_back(Action::Established { conn });
         self.actions.push_back(Action::Resume { conn });
-        self.begin_pending(now, conn.slot, &pending.bytes, pending.assigned, claim);
+        self.begin_pending(now, conn.slot, &pending.bytes, pending.assigned);
     }
 
     /// After [`Action::Handoff`]: packs the connection, with `socket`, into an envelope for its home shard.
@@ -157,8 +156,9 @@ impl Core {
         let mut connection = self.connections.remove(conn.slot as usize);
         let pending =
             connection.extras().pending.take().expect("a connection that is handed off has a CONNECT");
-        let Pending { bytes, assigned, claim, home } = pending;
-        self.send(home, Envelope::Handoff(Box::new(Handoff { socket, bytes, assigned, claim })));
+        let Pending { bytes, assigned, home } = pending;
+        let home = home.expect("only a connection whose home is known is handed off");
+        self.send(home, Envelope::Handoff(Box::new(Handoff { socket, bytes, assigned })));
     }
 
     /// A connection arrives at its session's home.
@@ -167,11 +167,11 @@ impl Core {
         self.actions.push_back(Action::Adopt { conn, socket: handoff.socket });
         self.actions.push_back(Action::Established { conn });
         self.connections[conn.slot as usize].phase = Phase::Locating;
-        self.begin_pending(now, conn.slot, &handoff.bytes, handoff.assigned, handoff.claim);
+        self.begin_pending(now, conn.slot, &handoff.bytes, handoff.assigned);
     }
 
     /// Goes on with a CONNECT that was put aside, and with what came behind it.
-    fn begin_pending(&mut self, now: Time, slot: u32, bytes: &Bytes, assigned: Option<Box<str>>, claim: u64) {
+    fn begin_pending(&mut self, now: Time, slot: u32, bytes: &Bytes, assigned: Option<Box<str>>) {
         let Ok(Cut::Frame(frame)) = cut(bytes, self.limits.max_packet) else {
             unreachable!("a CONNECT that was put aside was whole")
         };
@@ -180,7 +180,7 @@ impl Core {
             unreachable!("a CONNECT that was put aside was decoded once")
         };
         self.connections[slot as usize].learn(&connect);
-        if self.begin_session(now, slot, &connect, &bytes[..length], assigned, claim) == Flow::Continue {
+        if self.begin_session(now, slot, &connect, &bytes[..length], assigned) == Flow::Continue {
             self.receive_slice(now, slot, &bytes[length..]);
         }
     }
@@ -193,16 +193,15 @@ impl Core {
         connect: &Connect<'_>,
         bytes: &[u8],
         assigned: Option<Box<str>>,
-        claim: u64,
     ) -> Flow {
         match connect.properties.authentication_method {
             Some(method) => {
                 let data = connect.properties.authentication_data;
                 let bytes = Bytes::copy_from_slice(bytes);
-                let pending = Pending { bytes, assigned, claim, home: self.shard };
+                let pending = Pending { bytes, assigned, home: Some(self.shard) };
                 self.begin_authentication(now, slot, method, data, pending)
             }
-            None => self.accept(now, slot, connect, assigned, claim, None),
+            None => self.accept(now, slot, connect, assigned, None),
         }
     }
 
@@ -214,7 +213,7 @@ impl Core {
         let Ok(Packet::Connect(connect)) = decode(frame, Version::V5) else {
             unreachable!("a CONNECT that was put aside was decoded once")
         };
-        self.accept(now, slot, &connect, pending.assigned, pending.claim, Some(data))
+        self.accept(now, slot, &connect, pending.assigned, Some(data))
     }
 
     /// Brings the connection to its session and answers CONNACK 0x00 ([MQTT-3.1.4-5]).
@@ -224,45 +223,46 @@ impl Core {
         slot: u32,
         connect: &Connect<'_>,
         assigned: Option<Box<str>>,
-        claim: u64,
         authentication: Option<Vec<u8>>,
     ) -> Flow {
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
-        let Some((session, session_present)) = self.session_for(now, client_id, connect.clean_start, claim)
-        else {
-            self.give_up_claim(client_id, claim);
+        let Some((session, session_present)) = self.session_for(now, client_id, connect.clean_start) else {
+            self.give_up_claim(self.keys.fingerprint(client_id));
             self.refuse(slot, ReasonCode::QuotaExceeded);
             return Flow::Stop;
         };
         self.attach(now, slot, session, connect);
-        self.write_connack(slot, session, connect, session_present, assigned.as_deref(), authentication);
         self.counters.connects_accepted += 1;
         self.counters.clients_connected += 1;
+        if !self.write_connack(slot, session, connect, session_present, assigned.as_deref(), authentication) {
+            // [MQTT-3.2.0-1]: no packet without it, not even the reason.
+            self.close_silently(now, slot);
+            return Flow::Stop;
+        }
         if session_present {
-            self.set_member_connected(now, session, true);
+            // Repetitions go first ([MQTT-4.4.0-1]), so they must be known before a group can deliver.
             if let Some(outgoing) = &mut self.sessions[session as usize].outgoing {
                 self.counters.dropped_expired += outgoing.drop_expired(now);
                 outgoing.begin_connection();
             }
+            self.set_member_connected(now, session, true);
             self.pump(now, slot);
+            self.continue_scans(now, slot);
         }
         Flow::Continue
     }
 
     /// The session of a client id, as Clean Start wants it ([MQTT-3.1.2-4], -5, -6), and whether it was there before.
     /// `None` when there is no room for another one.
-    fn session_for(
-        &mut self,
-        now: Time,
-        client_id: &str,
-        clean_start: bool,
-        claim: u64,
-    ) -> Option<(u32, bool)> {
+    fn session_for(&mut self, now: Time, client_id: &str, clean_start: bool) -> Option<(u32, bool)> {
         let existing = self.find_session(client_id);
         if let Some(session) = existing {
-            self.take_over(now, session, clean_start);
-            if !clean_start {
-                self.sessions[session as usize].claim = claim;
+            // A session that ends with its connection is not gone on with, however that ends ([MQTT-3.1.2-23]).
+            let is_over = clean_start || !self.sessions[session as usize].is_persistent();
+            self.take_over(now, session, is_over);
+            if !is_over {
+                // It has a claim of its own.
+                self.give_up_claim(self.keys.fingerprint(client_id));
                 return Some((session, true));
             }
             self.end_session(now, session);
@@ -273,7 +273,7 @@ impl Core {
         }
         self.sessions_made += 1;
         let key = SessionKey::new(self.shard, self.sessions_made);
-        let session = Session::new(key, Rc::from(client_id), claim);
+        let session = Session::new(key, Rc::from(client_id));
         let slot = self.sessions.insert(session) as u32;
         let keys = &self.keys;
         let sessions = &self.sessions;
@@ -310,6 +310,7 @@ impl Core {
                 Message::new(will.topic, &forwarded, will.payload, qos, retain, Time::NEVER, session.key);
             Box::new(Will { message, expiry: will.properties.message_expiry, delay: will.delay })
         });
+        self.disarm_session(session_slot);
         let keep_alive = self.keep_alive(connect);
         let aliases = properties.topic_alias_maximum.min(self.limits.topic_alias_maximum_outgoing);
         let connection = &mut self.connections[slot as usize];
@@ -344,7 +345,7 @@ impl Core {
         session_present: bool,
         assigned: Option<&str>,
         authentication: Option<Vec<u8>>,
-    ) {
+    ) -> bool {
         let limits = self.limits.clone();
         let keep_alive = self.keep_alive(connect);
         let expiry = self.sessions[session as usize].expiry_interval;
@@ -366,6 +367,6 @@ impl Core {
             ..ConnAckProperties::default()
         };
         let connack = ConnAck { session_present, reason: ReasonCode::Success, properties };
-        self.write(slot, PacketType::ConnAck, |version, out| connack.encode(version, out));
+        self.write(slot, PacketType::ConnAck, |version, out| connack.encode(version, out))
     }
 }

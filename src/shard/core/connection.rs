@@ -38,10 +38,8 @@ pub(super) struct Pending {
     pub bytes: Bytes,
     /// The client id the broker chose.
     pub assigned: Option<Box<str>>,
-    /// The registrar's number of the claim.
-    pub claim: u64,
-    /// The session's home, once the registrar has told it.
-    pub home: ShardId,
+    /// The session's home, once the registrar has told it; the connection then has a claim on the client id.
+    pub home: Option<ShardId>,
 }
 
 /// An AUTH exchange.
@@ -148,13 +146,13 @@ impl Core {
     }
 
     /// Writes a packet other than PUBLISH. One that exceeds the client's Maximum Packet Size is not sent
-    /// ([MQTT-3.1.2-24]); the client would wait for it in vain, so its connection ends.
+    /// ([MQTT-3.1.2-24]); the client would wait for it in vain, so its connection ends. False in that case.
     pub(super) fn write(
         &mut self,
         slot: u32,
         packet: PacketType,
         encode: impl FnOnce(Version, &mut Vec<u8>),
-    ) {
+    ) -> bool {
         let connection = &mut self.connections[slot as usize];
         let (version, max_packet) = (connection.version, connection.max_packet);
         let out = connection.writer(slot, &mut self.buffers, &mut self.dirty);
@@ -162,12 +160,14 @@ impl Core {
         encode(version, out);
         if out.len() - before > max_packet as usize {
             out.truncate(before);
-            return self.doom(slot, ReasonCode::PacketTooLarge);
+            self.doom(slot, ReasonCode::PacketTooLarge);
+            return false;
         }
         self.counters.packets_sent[packet as usize] += 1;
         if connection.output.len() > self.limits.output_max {
             self.doom(slot, ReasonCode::QuotaExceeded);
         }
+        true
     }
 
     /// The output is empty: its buffer goes back, and what waited for room goes on.

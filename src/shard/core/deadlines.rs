@@ -10,8 +10,8 @@ use crate::time::Time;
 pub(super) enum Timer {
     /// A connection's connect timeout or keep alive.
     Connection(ConnId),
-    /// A will delay or a session expiry: slot and key of the session.
-    Session(u32, u64),
+    /// A will delay or a session expiry: slot of the session.
+    Session(u32),
     /// The next retained message to expire.
     Retained,
     /// `$SYS`.
@@ -33,21 +33,29 @@ impl Core {
         }
     }
 
-    /// Waits for the next thing that happens to a session without a connection. A timer that is out of date by then
-    /// finds nothing due; it is set again only for a later deadline, so each session has few.
+    /// Waits for the next thing that happens to a session without a connection.
     pub(super) fn arm_session(&mut self, slot: u32) {
-        let session = &self.sessions[slot as usize];
-        let at = session.deadline();
+        self.disarm_session(slot);
+        let at = self.sessions[slot as usize].deadline();
         if at != Time::NEVER {
-            let key = session.key.0;
-            self.timers.insert(at, Timer::Session(slot, key));
+            if self.session_timers.len() <= slot as usize {
+                self.session_timers.resize(slot as usize + 1, None);
+            }
+            self.session_timers[slot as usize] = Some(self.timers.insert(at, Timer::Session(slot)));
+        }
+    }
+
+    /// The session's client is back, or the session ends.
+    pub(super) fn disarm_session(&mut self, slot: u32) {
+        if let Some(timer) = self.session_timers.get_mut(slot as usize).and_then(Option::take) {
+            self.timers.cancel(timer);
         }
     }
 
     pub(super) fn expire(&mut self, now: Time, timer: Timer) {
         match timer {
             Timer::Connection(conn) => self.expire_connection(now, conn),
-            Timer::Session(slot, key) => self.expire_session(now, slot, key),
+            Timer::Session(slot) => self.expire_session(now, slot),
             Timer::Retained => self.expire_retained(now),
             Timer::Sys => self.publish_sys(now),
             Timer::Shutdown => self.end_shutdown(),
@@ -74,11 +82,10 @@ impl Core {
         }
     }
 
-    fn expire_session(&mut self, now: Time, slot: u32, key: u64) {
-        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
-        if session.key.0 != key || session.connection.is_some() {
-            return;
-        }
+    fn expire_session(&mut self, now: Time, slot: u32) {
+        self.session_timers[slot as usize] = None;
+        let session = &mut self.sessions[slot as usize];
+        assert!(session.connection.is_none(), "its timer ends when the client is back");
         if session.will_due <= now {
             session.will_due = Time::NEVER;
             self.release_will(slot);

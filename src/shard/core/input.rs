@@ -242,10 +242,16 @@ impl Core {
     /// ([MQTT-4.13.1-1], [MQTT-4.8.0-1]).
     pub(super) fn refuse_bytes(&mut self, now: Time, slot: u32, error: DecodeError) {
         self.counters.decode_errors += 1;
-        if self.connections[slot as usize].phase == Phase::Connected {
-            self.disconnect(now, slot, error.reason());
+        let is_connected = self.connections[slot as usize].phase == Phase::Connected;
+        let last = if is_connected { PacketType::Disconnect } else { PacketType::ConnAck };
+        // Not every packet may tell every reason; what is left, like a second CONNECT of a version there is not, is a
+        // packet that must not come now.
+        let reason = Some(error.reason()).filter(|reason| reason.listed_for(last));
+        let reason = reason.unwrap_or(ReasonCode::ProtocolError);
+        if is_connected {
+            self.disconnect(now, slot, reason);
         } else {
-            self.refuse(slot, error.reason());
+            self.refuse(slot, reason);
         }
     }
 }

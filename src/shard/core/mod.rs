@@ -5,6 +5,7 @@
 //! session, `publish` and `deliver` move messages, `acknowledge` finishes them, `subscribe`, `retained` and `shared`
 //! are what their names say, `close` ends connections and sessions.
 mod acknowledge;
+mod audit;
 mod authenticate;
 mod close;
 mod connect;
@@ -20,10 +21,12 @@ mod shared;
 mod shutdown;
 mod subscribe;
 mod sys;
+#[cfg(test)]
+mod tests;
 
 use super::envelope::{Envelope, Socket};
 use super::output::{BufferPool, Output};
-use super::timer_wheel::TimerWheel;
+use super::timer_wheel::{TimerId, TimerWheel};
 use crate::auth::Methods;
 use crate::limits::Limits;
 use crate::metrics::Counters;
@@ -152,6 +155,8 @@ pub struct Core {
     /// Wills to be published as soon as nothing else is being published.
     wills: VecDeque<Box<Will>>,
     timers: TimerWheel<Timer>,
+    /// The timer of each session without a connection, by slot.
+    session_timers: Vec<Option<TimerId>>,
     actions: VecDeque<Action>,
     dirty: VecDeque<ConnId>,
     closing: VecDeque<(ConnId, Output)>,
@@ -184,6 +189,7 @@ impl Core {
             doomed: VecDeque::new(),
             wills: VecDeque::new(),
             timers: TimerWheel::new(now),
+            session_timers: Vec::new(),
             actions: VecDeque::new(),
             dirty: VecDeque::new(),
             closing: VecDeque::new(),

@@ -92,7 +92,10 @@ impl Core {
         if publish.qos == QoS::ExactlyOnce && !self.is_unreleased(slot, publish.packet_id) {
             let session = &self.sessions[self.connections[slot as usize].session as usize];
             let unreleased = session.incoming.as_ref().map_or(0, |incoming| incoming.len());
-            if unreleased >= usize::from(self.limits.receive_maximum) {
+            // Before version 5 a client is told of no maximum, and its packet ids are the only bound.
+            let is_v5 = self.connections[slot as usize].is_v5();
+            let maximum = if is_v5 { self.limits.receive_maximum } else { u16::MAX };
+            if unreleased >= usize::from(maximum) {
                 return Err(ReasonCode::ReceiveMaximumExceeded);
             }
         }
@@ -205,7 +208,7 @@ impl Core {
         }
         let mut number = 0;
         if publication.retain {
-            match self.retain(now, publication) {
+            match self.retain(publication) {
                 Ok(retained) => number = retained,
                 Err(reason) => return Published::Refused(reason),
             }

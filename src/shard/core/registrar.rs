@@ -1,4 +1,5 @@
-//! Which shard a client id's session lives on. The registrar of an id serialises the claims on it.
+//! Which shard a client id's session lives on. The registrar of an id counts the claims on it: each CONNECT has one
+//! from when it asks until its session ends, or until it turns out that the session has one already.
 use super::{ConnId, Core, ShardId};
 use crate::router::keys::FingerprintMap;
 use crate::shard::envelope::Envelope;
@@ -7,7 +8,7 @@ use crate::shard::envelope::Envelope;
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     home: ShardId,
-    claim: u64,
+    claims: u32,
 }
 
 /// The client ids that hash to this shard and have a session anywhere.
@@ -15,40 +16,40 @@ pub(super) struct Registrar {
     entries: FingerprintMap<Entry>,
     /// Sessions placed by this registrar, by shard.
     placed: Box<[u32]>,
-    claims: u64,
 }
 
 impl Registrar {
     pub fn new(shards: u8) -> Registrar {
-        Registrar {
-            entries: FingerprintMap::default(),
-            placed: vec![0; usize::from(shards)].into(),
-            claims: 0,
-        }
+        Registrar { entries: FingerprintMap::default(), placed: vec![0; usize::from(shards)].into() }
     }
 
-    /// The home of a client id, and the number of this claim. A new id gets the shard with the fewest sessions,
-    /// `here` (where the registrar is) among equals.
-    fn claim(&mut self, client: u128, here: ShardId) -> (ShardId, u64) {
-        self.claims += 1;
-        let claim = self.claims;
+    /// Client ids that have a home.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The home of a client id, which is claimed once more. A new id gets the shard with the fewest sessions, `here`
+    /// (where the registrar is) among equals.
+    fn claim(&mut self, client: u128, here: ShardId) -> ShardId {
         if let Some(entry) = self.entries.get_mut(&client) {
-            entry.claim = claim;
-            return (entry.home, claim);
+            entry.claims += 1;
+            return entry.home;
         }
         let shards = self.placed.len();
         let nearest = (0..shards).map(|step| (usize::from(here) + step) % shards);
         let home = nearest.min_by_key(|shard| self.placed[*shard]).expect("there is at least one shard");
         self.placed[home] += 1;
-        self.entries.insert(client, Entry { home: home as ShardId, claim });
-        (home as ShardId, claim)
+        self.entries.insert(client, Entry { home: home as ShardId, claims: 1 });
+        home as ShardId
     }
 
-    /// The session is gone, unless its client id was claimed again since.
-    pub fn handle_ended(&mut self, client: u128, claim: u64) {
-        if self.entries.get(&client).is_some_and(|entry| entry.claim == claim) {
-            let entry = self.entries.remove(&client).expect("just found");
+    /// One claim is given up; the id is forgotten with the last one.
+    pub fn handle_ended(&mut self, client: u128) {
+        let entry = self.entries.get_mut(&client).expect("a claim is given up once");
+        entry.claims -= 1;
+        if entry.claims == 0 {
             self.placed[usize::from(entry.home)] -= 1;
+            self.entries.remove(&client);
         }
     }
 }
@@ -56,16 +57,15 @@ impl Registrar {
 impl Core {
     /// Asked for the home of a client id.
     pub(super) fn handle_locate(&mut self, from: ShardId, client: u128, connection: ConnId) {
-        let (home, claim) = self.registrar.claim(client, self.shard);
-        self.send(from, Envelope::Home { connection, home, claim });
+        let home = self.registrar.claim(client, self.shard);
+        self.send(from, Envelope::Home { client, connection, home });
     }
 
-    /// The session of a claim does not exist (any more).
-    pub(super) fn give_up_claim(&mut self, client_id: &str, claim: u64) {
+    /// A claim on the client id with this fingerprint has no session (any more), or is one too many for it.
+    pub(super) fn give_up_claim(&mut self, client: u128) {
         if self.shards > 1 {
-            let client = self.keys.fingerprint(client_id);
-            let registrar = self.keys.shard_of(client_id, self.shards);
-            self.send(registrar, Envelope::Ended { client, claim });
+            let registrar = self.keys.shard_of_fingerprint(client, self.shards);
+            self.send(registrar, Envelope::Ended { client });
         }
     }
 }
@@ -77,20 +77,18 @@ mod tests {
     #[test]
     fn new_clients_are_spread_evenly_and_old_ones_stay() {
         let mut registrar = Registrar::new(3);
-        let homes: Vec<u8> = (0..9).map(|client| registrar.claim(client, 1).0).collect();
+        let homes: Vec<u8> = (0..9).map(|client| registrar.claim(client, 1)).collect();
         assert_eq!(homes, [1, 2, 0, 1, 2, 0, 1, 2, 0]);
-        assert_eq!(registrar.claim(4, 1).0, homes[4]);
+        assert_eq!(registrar.claim(4, 1), homes[4]);
     }
 
     #[test]
-    fn an_end_that_a_later_claim_overtook_is_ignored() {
+    fn an_id_is_forgotten_with_its_last_claim() {
         let mut registrar = Registrar::new(2);
-        let (home, first) = registrar.claim(1, 0);
-        let (again, second) = registrar.claim(1, 0);
-        assert_eq!(home, again);
-        registrar.handle_ended(1, first);
+        assert_eq!(registrar.claim(1, 0), registrar.claim(1, 0));
+        registrar.handle_ended(1);
         assert_eq!(registrar.entries.len(), 1);
-        registrar.handle_ended(1, second);
+        registrar.handle_ended(1);
         assert!(registrar.entries.is_empty());
         assert_eq!(registrar.placed.iter().sum::<u32>(), 0);
     }

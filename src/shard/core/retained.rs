@@ -2,15 +2,19 @@
 //! detour over it. Three rules make both agree for a new subscriber:
 //!
 //! 1. A shard answers an announcement only when the owners have applied the retained publishes it sent them before,
-//!    and says in the answer up to which of its retained publishes that is.
+//!    and says in the answer up to which of its retained publishes that is. A subscription to a filter that the other
+//!    shards know already announces nothing new, but asks the same when this shard has seen retained publishes that no
+//!    answer covers: they came too early for the subscription, and may not have reached their owner.
 //! 2. The owners are asked after all answers. What they hold of a publisher's shard beyond what this shard has seen
 //!    of it is left out: that message is on its way here as a live one.
-//! 3. A topic that came live since the subscription began is left out too: what came is newer.
+//! 3. A topic that came live since the subscription was made is left out too: what came is newer.
 //!
 //! So nothing is lost, doubled, or shown older than what was shown before.
+use super::super::timer_wheel::TimerId;
 use super::deadlines::Timer;
 use super::{Core, ShardId};
 use crate::codec::{QoS, ReasonCode};
+use crate::metrics::Counters;
 use crate::session::message::{Message, Publication};
 use crate::session::subscriptions::Subscription;
 use crate::shard::envelope::{Envelope, RetainedMessage, RoutedMessage, ScanPart, ScanRequest};
@@ -22,6 +26,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 pub const SCAN_MESSAGES: usize = 128;
 /// Payload bytes after which a part of a scan ends.
 pub const SCAN_BYTES: usize = 128 * 1024;
+/// Topics that may come live while a scan waits for its client; one more and the rest of the scan is dropped and
+/// counted.
+pub const SCAN_LIVE_TOPICS: usize = 65_536;
 
 /// An announcement whose answer waits for owners.
 struct Unanswered {
@@ -41,8 +48,11 @@ struct Scan {
     /// Owners that are not finished; the first one is being asked.
     owners: VecDeque<ShardId>,
     after: Option<Box<str>>,
-    /// Topics that came live since the subscription began.
+    /// Topics that came live since the subscription was made.
     live: BTreeSet<Box<str>>,
+    /// SUBACK was sent.
+    has_begun: bool,
+    /// An owner was asked.
     is_waiting: bool,
     /// A part that came when there was no room for it.
     parked: Option<ScanPart>,
@@ -52,6 +62,8 @@ struct Scan {
 pub(super) struct Retained {
     messages: RetainedMap<RetainedMessage>,
     expiring: BTreeSet<(Time, Box<str>)>,
+    /// Waits for the first of them.
+    timer: Option<(Time, TimerId)>,
     /// Number of the last retained publish of this shard's clients.
     sent: u64,
     /// By owner: the last one sent to it, and the last one it has applied.
@@ -60,6 +72,8 @@ pub(super) struct Retained {
     unanswered: VecDeque<Unanswered>,
     /// By shard: the last retained publish seen of it, or known not to be coming.
     seen: Box<[u64]>,
+    /// By shard: the last retained publish that it has said to be applied by its owner.
+    settled: Box<[u64]>,
     scans: BTreeMap<u64, Scan>,
     scans_begun: u64,
 }
@@ -70,25 +84,56 @@ impl Retained {
         Retained {
             messages: RetainedMap::new(),
             expiring: BTreeSet::new(),
+            timer: None,
             sent: 0,
             sent_to: zeros(),
             applied_by: zeros(),
             unanswered: VecDeque::new(),
             seen: zeros(),
+            settled: zeros(),
             scans: BTreeMap::new(),
             scans_begun: 0,
         }
+    }
+
+    /// Scans that are not finished.
+    pub fn scans(&self) -> usize {
+        self.scans.len()
+    }
+    /// Announcements that are not answered.
+    pub fn unanswered(&self) -> usize {
+        self.unanswered.len()
+    }
+    /// A timer waits for the next message to expire.
+    pub fn is_armed(&self) -> bool {
+        self.timer.is_some()
+    }
+
+    /// Panics if the tables or the gauges contradict each other.
+    pub fn audit(&self, counters: &Counters) {
+        let (mut messages, mut bytes, mut expiring) = (0, 0, 0);
+        self.messages.for_each(&mut |topic, kept| {
+            messages += 1;
+            bytes += kept.message.payload().len() as u64;
+            let expires = kept.message.expires;
+            if expires != Time::NEVER {
+                expiring += 1;
+                assert!(self.expiring.contains(&(expires, topic.into())));
+            }
+        });
+        assert_eq!((counters.retained_messages, counters.retained_bytes), (messages, bytes));
+        assert_eq!(self.expiring.len(), expiring);
     }
 }
 
 /// The shard of publishers.
 impl Core {
     /// A publish with RETAIN: on its way to the topic's owner. Returns its number.
-    pub(super) fn retain(&mut self, now: Time, publication: &Publication<'_>) -> Result<u64, ReasonCode> {
+    pub(super) fn retain(&mut self, publication: &Publication<'_>) -> Result<u64, ReasonCode> {
         let owner = self.keys.shard_of(publication.topic, self.shards);
         let number = self.retained.sent + 1;
         if owner == self.shard {
-            let is_kept = self.apply_retained(now, self.shard, number, publication.message());
+            let is_kept = self.apply_retained(self.shard, number, publication.message());
             if !is_kept && publication.qos > QoS::AtMostOnce {
                 return Err(ReasonCode::QuotaExceeded);
             }
@@ -130,13 +175,13 @@ impl Core {
 
 /// The owner.
 impl Core {
-    pub(super) fn handle_retain(&mut self, now: Time, from: ShardId, routed: RoutedMessage) {
-        self.apply_retained(now, from, routed.retained, routed.message);
+    pub(super) fn handle_retain(&mut self, from: ShardId, routed: RoutedMessage) {
+        self.apply_retained(from, routed.retained, routed.message);
         self.send(from, Envelope::Retained(routed.retained));
     }
 
     /// Stores, replaces or removes ([MQTT-3.3.1-5], -6, -7); false if there was no room.
-    fn apply_retained(&mut self, now: Time, origin: ShardId, number: u64, message: Message) -> bool {
+    fn apply_retained(&mut self, origin: ShardId, number: u64, message: Message) -> bool {
         let topic = message.topic();
         if message.payload().is_empty() {
             if let Some(removed) = self.retained.messages.remove(topic) {
@@ -153,10 +198,8 @@ impl Core {
         self.counters.retained_bytes += message.payload().len() as u64;
         let expires = message.expires;
         if expires != Time::NEVER {
-            if self.retained.expiring.first().is_none_or(|(first, _)| expires < *first) {
-                self.timers.insert(expires.max(now), Timer::Retained);
-            }
             self.retained.expiring.insert((expires, topic.into()));
+            self.arm_retained();
         }
         let kept = RetainedMessage { message: message.clone(), origin, number };
         if let Some(replaced) = self.retained.messages.insert(topic, kept) {
@@ -177,12 +220,24 @@ impl Core {
         }
     }
 
+    /// Waits for the first message to expire, unless something earlier is waited for already.
+    fn arm_retained(&mut self) {
+        let Some((first, _)) = self.retained.expiring.first() else { return };
+        if let Some((at, timer)) = self.retained.timer {
+            if at <= *first {
+                return;
+            }
+            self.timers.cancel(timer);
+        }
+        self.retained.timer = Some((*first, self.timers.insert(*first, Timer::Retained)));
+    }
+
     /// Removes what has expired, and waits for the next.
     pub(super) fn expire_retained(&mut self, now: Time) {
+        self.retained.timer = None;
         while let Some((expires, topic)) = self.retained.expiring.first() {
             if *expires > now {
-                self.timers.insert(*expires, Timer::Retained);
-                return;
+                return self.arm_retained();
             }
             let topic = topic.clone();
             let removed = self.retained.messages.remove(&topic).expect("what is to expire is kept");
@@ -220,45 +275,72 @@ impl Core {
         *seen = number.max(*seen);
     }
 
+    /// A shard has answered an announcement: its retained publishes up to `number` are applied.
+    pub(super) fn note_settled(&mut self, origin: ShardId, number: u64) {
+        self.note_seen(origin, number);
+        let settled = &mut self.retained.settled[usize::from(origin)];
+        *settled = number.max(*settled);
+    }
+
+    /// Whether the owners have applied every retained publish that was seen here. What this shard sends them itself
+    /// they get before they are asked for it.
+    pub(super) fn is_retained_settled(&self) -> bool {
+        let Retained { seen, settled, .. } = &self.retained;
+        self.peers().all(|peer| seen[usize::from(peer)] <= settled[usize::from(peer)])
+    }
+
     /// Rule 3.
     pub(super) fn note_live_retained(&mut self, topic: &str) {
-        for scan in self.retained.scans.values_mut() {
+        let mut overfull = Vec::new();
+        for (number, scan) in &mut self.retained.scans {
             if matches(&scan.filter, topic) {
                 scan.live.insert(topic.into());
+                if scan.live.len() > SCAN_LIVE_TOPICS {
+                    overfull.push(*number);
+                }
             }
+        }
+        for number in overfull {
+            self.counters.dropped_queue_full += 1;
+            self.end_scan(number);
         }
     }
 
-    /// Brings a new subscription the retained messages that match it.
-    pub(super) fn begin_scan(
-        &mut self,
-        now: Time,
-        session: u32,
-        filter: Box<str>,
-        subscription: Subscription,
-    ) {
-        let owners: VecDeque<ShardId> = if has_wildcard(&filter) {
+    /// From now on notes what comes live for a new subscription, so that it gets no older retained message later.
+    /// Returns the number of the scan, which [`Core::begin_scan`] begins.
+    pub(super) fn prepare_scan(&mut self, session: u32, filter: &str, subscription: Subscription) -> u64 {
+        let owners = if has_wildcard(filter) {
             (0..self.shards).collect()
         } else {
-            [self.keys.shard_of(&filter, self.shards)].into()
+            [self.keys.shard_of(filter, self.shards)].into()
         };
-        if owners.iter().all(|owner| *owner == self.shard) && self.retained.messages.is_empty() {
-            return;
-        }
+        // The new one brings all there is, so each subscription has one at most.
+        self.cancel_scans_if(session, |scan| &*scan.filter == filter);
         self.retained.scans_begun += 1;
         let number = self.retained.scans_begun;
         let scan = Scan {
             session,
-            filter,
+            filter: filter.into(),
             subscription,
             owners,
             after: None,
             live: BTreeSet::new(),
+            has_begun: false,
             is_waiting: false,
             parked: None,
         };
         self.retained.scans.insert(number, scan);
         self.sessions[session as usize].scans += 1;
+        number
+    }
+
+    /// Brings a new subscription the retained messages that match it, unless it was given up meanwhile.
+    pub(super) fn begin_scan(&mut self, now: Time, number: u64) {
+        let Some(scan) = self.retained.scans.get_mut(&number) else { return };
+        scan.has_begun = true;
+        if scan.owners.iter().all(|owner| *owner == self.shard) && self.retained.messages.is_empty() {
+            return self.end_scan(number);
+        }
         self.advance_scan(now, number);
     }
 
@@ -281,7 +363,7 @@ impl Core {
 
     fn advance_scan(&mut self, now: Time, number: u64) {
         let Some(scan) = self.retained.scans.get(&number) else { return };
-        if scan.is_waiting {
+        if scan.is_waiting || !scan.has_begun {
             return;
         }
         let limit = self.room_for_scan(scan.session, &scan.subscription);
@@ -307,7 +389,10 @@ impl Core {
         if self.room_for_scan(session, &subscription) > 0 {
             return self.deliver_part(now, part);
         }
-        self.retained.scans.get_mut(&number).expect("just seen").parked = Some(part);
+        // While the client is away nothing is kept: the part is asked for again.
+        if self.sessions[session as usize].connection.is_some() {
+            self.retained.scans.get_mut(&number).expect("just seen").parked = Some(part);
+        }
     }
 
     fn deliver_part(&mut self, now: Time, part: ScanPart) {
@@ -347,32 +432,39 @@ impl Core {
         }
     }
 
-    fn end_scan(&mut self, number: u64) {
+    pub(super) fn end_scan(&mut self, number: u64) {
         if let Some(scan) = self.retained.scans.remove(&number) {
             self.sessions[scan.session as usize].scans -= 1;
         }
     }
 
-    /// The session's connection is gone; what was not sent yet is asked for again by the next subscribe.
+    /// The session ends.
     pub(super) fn cancel_scans(&mut self, session: u32) {
         self.cancel_scans_if(session, |_| true);
+    }
+
+    /// The client is away but may come back. What it was not sent yet at QoS 1 and 2 is asked for again then.
+    pub(super) fn pause_scans(&mut self, session: u32) {
+        self.cancel_scans_if(session, |scan| scan.subscription.options.qos == QoS::AtMostOnce);
+        let own = self.retained.scans.values_mut().filter(|scan| scan.session == session);
+        own.for_each(|scan| scan.parked = None);
     }
 
     /// [MQTT-3.10.4-2]: nothing new for a filter that was unsubscribed.
     pub(super) fn cancel_scans_without_subscription(&mut self, session: u32) {
         if self.sessions[session as usize].scans > 0 {
             let subscriptions = std::mem::take(&mut self.sessions[session as usize].subscriptions);
-            self.cancel_scans_if(session, |filter| subscriptions.get(filter).is_none());
+            self.cancel_scans_if(session, |scan| subscriptions.get(&scan.filter).is_none());
             self.sessions[session as usize].subscriptions = subscriptions;
         }
     }
 
-    fn cancel_scans_if(&mut self, session: u32, is_cancelled: impl Fn(&str) -> bool) {
+    fn cancel_scans_if(&mut self, session: u32, is_cancelled: impl Fn(&Scan) -> bool) {
         if self.sessions[session as usize].scans == 0 {
             return;
         }
         let before = self.retained.scans.len();
-        self.retained.scans.retain(|_, scan| scan.session != session || !is_cancelled(&scan.filter));
-        self.sessions[session as usize].scans -= (before - self.retained.scans.len()) as u16;
+        self.retained.scans.retain(|_, scan| scan.session != session || !is_cancelled(scan));
+        self.sessions[session as usize].scans -= (before - self.retained.scans.len()) as u32;
     }
 }

@@ -39,7 +39,10 @@ impl Core {
         for slot in connections {
             match self.connections[slot as usize].phase {
                 Phase::Connected => {
-                    self.say_goodbye(slot, ReasonCode::ServerShuttingDown);
+                    let session = self.say_goodbye(slot, ReasonCode::ServerShuttingDown);
+                    self.counters.clients_connected -= 1;
+                    // What the other shards still send finds a session whose client is away.
+                    self.sessions[session as usize].connection = None;
                 }
                 Phase::AwaitConnect | Phase::Locating | Phase::Authenticating => self.drop_connection(slot),
             }

@@ -19,7 +19,8 @@ struct Waiting {
     conn: ConnId,
     packet_id: u16,
     reasons: Vec<u8>,
-    scans: Vec<(Box<str>, Subscription)>,
+    /// Numbers of the scans that begin with SUBACK.
+    scans: Vec<u64>,
 }
 
 /// Announcements of this shard's interest, and who has answered them.
@@ -34,6 +35,11 @@ pub(super) struct Announcements {
 impl Announcements {
     pub fn new(shards: u8) -> Announcements {
         Announcements { last: 0, answered: vec![0; usize::from(shards)].into(), waiting: VecDeque::new() }
+    }
+
+    /// SUBSCRIBEs that wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     /// The last announcement that every other shard has recorded.
@@ -70,7 +76,10 @@ impl Core {
                 }
             }
         }
-        self.announce(changes);
+        // Without a change it is a question only: whether what was retained before is where a scan finds it.
+        if waiting.number == announcement || !changes.is_empty() {
+            self.send_announcement(changes);
+        }
         if waiting.number > self.announcements.recorded(self.shard) {
             self.announcements.waiting.push_back(waiting);
         } else {
@@ -119,7 +128,10 @@ impl Core {
         waiting.number = waiting.number.max(number);
         // [MQTT-3.3.1-9], -10, -11
         if options.retain_handling == 0 || (options.retain_handling == 1 && is_new) {
-            waiting.scans.push((filter.filter.into(), subscription));
+            waiting.scans.push(self.prepare_scan(session_slot, filter.filter, subscription));
+            if !self.is_retained_settled() {
+                waiting.number = announcement;
+            }
         }
         Ok(granted)
     }
@@ -145,10 +157,13 @@ impl Core {
 
     /// Tells the other shards what this one is interested in.
     pub(super) fn announce(&mut self, changes: Vec<InterestChange>) {
-        if self.shards == 1 {
-            return;
+        if !changes.is_empty() {
+            self.send_announcement(changes);
         }
-        if changes.is_empty() {
+    }
+
+    fn send_announcement(&mut self, changes: Vec<InterestChange>) {
+        if self.shards == 1 {
             return;
         }
         self.announcements.last += 1;
@@ -171,7 +186,7 @@ impl Core {
     }
 
     pub(super) fn handle_announced(&mut self, now: Time, from: ShardId, number: u64, retained: u64) {
-        self.note_seen(from, retained);
+        self.note_settled(from, retained);
         self.announcements.answered[usize::from(from)] = number;
         let recorded = self.announcements.recorded(self.shard);
         while self.announcements.waiting.front().is_some_and(|waiting| waiting.number <= recorded) {
@@ -183,14 +198,14 @@ impl Core {
     /// SUBACK ([MQTT-3.8.4-1]), then the retained messages.
     fn finish_subscribe(&mut self, now: Time, waiting: Waiting) {
         if !self.is_live(waiting.conn) {
+            waiting.scans.iter().for_each(|scan| self.end_scan(*scan));
             return;
         }
         let slot = waiting.conn.slot;
         let suback = SubAck::new(waiting.packet_id, &waiting.reasons);
         self.write(slot, PacketType::SubAck, |version, out| suback.encode(version, out));
-        let session = self.connections[slot as usize].session;
-        for (filter, subscription) in waiting.scans {
-            self.begin_scan(now, session, filter, subscription);
+        for scan in waiting.scans {
+            self.begin_scan(now, scan);
         }
     }
 

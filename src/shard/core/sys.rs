@@ -69,8 +69,8 @@ impl Core {
         let outputs = self.connections.iter().map(|(_, connection)| connection.output.len());
         let (waiting, unsent) =
             outputs.filter(|len| *len > 0).fold((0, 0), |(n, sum), len| (n + 1, sum + len));
-        self.counters.stored_messages = messages as u64 + self.counters.retained_messages;
-        self.counters.stored_bytes = bytes as u64 + self.counters.retained_bytes;
+        self.counters.stored_messages = messages as u64;
+        self.counters.stored_bytes = bytes as u64;
         self.counters.output_packets = waiting;
         self.counters.output_bytes = unsent as u64;
     }

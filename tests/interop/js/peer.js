@@ -75,6 +75,8 @@ class Peer {
 
   // Exactly `payloads` arrive before a last message to `fence`, a topic this client is subscribed to.
   async expectOnly(publisher, fence, payloads, what) {
+    // Retained messages may come after live ones of other topics: wait for what is wanted first.
+    await this.wait(what, () => this.messages.length >= payloads.length);
     await publisher.publish(fence, 'fence', { qos: 1 });
     await this.wait(what, () => this.messages.some(({ payload }) => payload.equals(Buffer.from('fence'))));
     assert.deepEqual(this.messages.splice(0).map(({ payload }) => String(payload)), [...payloads, 'fence'], what);

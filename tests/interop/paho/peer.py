@@ -129,6 +129,8 @@ class Peer:
 
     def expect_only(self, publisher, fence, payloads, what):
         """Exactly `payloads` arrive before a last message to `fence`, a topic this client is subscribed to."""
+        # Retained messages may come after live ones of other topics: wait for what is wanted first.
+        self.wait(what, lambda: len(self.messages) >= len(payloads))
         publisher.publish(fence, b"fence", 1)
         wanted = list(payloads) + [b"fence"]
         self.wait(what, lambda: any(m.payload == b"fence" for m in self.messages))

@@ -1,0 +1,96 @@
+//! What must hold of a core between two inputs, for the simulation and the fuzzer.
+use super::Core;
+use super::connection::Phase;
+use super::shutdown::Stopping;
+use crate::topic::parse_shared;
+
+/// How much of everything there is.
+#[doc(hidden)]
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Audit {
+    /// Name and number.
+    pub sizes: Vec<(&'static str, usize)>,
+}
+
+impl Audit {
+    /// Panics if something is left: for a broker without clients and sessions.
+    pub fn check_empty(&self) {
+        let left: Vec<_> = self.sizes.iter().filter(|(_, size)| *size > 0).collect();
+        assert!(left.is_empty(), "left over: {left:?}");
+    }
+}
+
+impl Core {
+    /// Panics if the core contradicts itself; returns what it holds apart from retained messages.
+    #[doc(hidden)]
+    pub fn audit(&self) -> Audit {
+        assert!(self.to_self.is_empty() && self.doomed.is_empty() && self.wills.is_empty(), "work is left");
+        self.audit_connections();
+        self.audit_sessions();
+        let of_connections = self.connections.iter().filter(|(_, connection)| connection.timer.is_some());
+        let of_sessions = self.session_timers.iter().filter(|timer| timer.is_some());
+        let armed = of_connections.count() + of_sessions.count() + self.own_timers();
+        assert_eq!(self.timers.len(), armed, "timers nobody waits for");
+        let sizes = [
+            ("connections", self.connections.len()),
+            ("closing", self.closing.len()),
+            ("actions", self.actions.len()),
+            ("sessions", self.sessions.len()),
+            ("claims", self.registrar.len()),
+            ("filters", self.router.filters()),
+            ("interests", self.router.interests()),
+            ("groups", self.router.group_count()),
+            ("messages in group queues", self.group_queues.len()),
+            ("waiting SUBSCRIBEs", self.announcements.waiting()),
+            ("scans", self.retained.scans()),
+            ("unanswered announcements", self.retained.unanswered()),
+            ("timers", self.timers.len() - self.own_timers()),
+        ];
+        Audit { sizes: sizes.into() }
+    }
+
+    /// Timers that belong to no connection and no session.
+    fn own_timers(&self) -> usize {
+        let of_shutdown = usize::from(self.stopping == Stopping::Wills);
+        usize::from(self.limits.sys_interval_ms > 0) + usize::from(self.retained.is_armed()) + of_shutdown
+    }
+
+    fn audit_connections(&self) {
+        let mut connected = 0;
+        for (slot, connection) in self.connections.iter() {
+            if connection.phase == Phase::Connected {
+                connected += 1;
+                let session = &self.sessions[connection.session as usize];
+                assert_eq!(session.connection, Some(slot as u32), "connection and session name each other");
+            }
+        }
+        assert_eq!(self.counters.clients_connected, connected);
+        let attached = self.sessions.iter().filter(|(_, session)| session.connection.is_some()).count();
+        assert_eq!(attached as u64, connected, "sessions with and connections of a client");
+    }
+
+    fn audit_sessions(&self) {
+        assert_eq!(self.counters.sessions, self.sessions.len() as u64);
+        assert_eq!(self.directory.len(), self.sessions.len());
+        let is_over = self.stopping != Stopping::No;
+        let (mut plain, mut shared, mut scans) = (0, 0, 0);
+        for (slot, session) in self.sessions.iter() {
+            assert_eq!(self.find_session(&session.client_id), Some(slot as u32));
+            assert!(
+                is_over || session.connection.is_some() || session.is_persistent(),
+                "a session that should have ended"
+            );
+            for (filter, _) in session.subscriptions.filters() {
+                let is_shared = matches!(parse_shared(filter, usize::MAX), Ok(Some(_)));
+                *if is_shared { &mut shared } else { &mut plain } += 1;
+            }
+            scans += session.scans as usize;
+            if let Some(outgoing) = &session.outgoing {
+                outgoing.audit();
+            }
+        }
+        assert_eq!((self.counters.subscriptions, self.counters.shared_subscriptions), (plain, shared));
+        assert_eq!(self.retained.scans(), scans);
+        self.retained.audit(&self.counters);
+    }
+}

@@ -1,0 +1,168 @@
+//! Promises of the core that a client could break once, each as the shortest way to break it.
+use super::*;
+use crate::auth::test_method::TestMethod;
+use crate::codec::QoS;
+use crate::codec::{Connect, ConnectProperties, Version};
+use crate::limits::Limits;
+use crate::session::message::{Message, SessionKey};
+use crate::shard::envelope::RoutedMessage;
+
+const NOW: Time = Time(1000);
+
+/// Cores and what is between them; a socket's number is its core's.
+struct Broker(Vec<Core>);
+
+impl Broker {
+    fn new(shards: u8, limits: Limits) -> Broker {
+        let limits = Arc::new(Limits { sys_interval_ms: 0, ..limits });
+        let methods: Methods = Arc::new([Box::new(TestMethod) as Box<_>]);
+        let config =
+            |shard| CoreConfig { shard, shards, seed: 3, limits: limits.clone(), methods: methods.clone() };
+        Broker((0..shards).map(|shard| Core::new(config(shard), NOW)).collect())
+    }
+
+    /// Delivers envelopes until none is left, handing off what is to be handed off.
+    fn cross(&mut self) {
+        loop {
+            let mut is_any = false;
+            for from in 0..self.0.len() {
+                while let Some(action) = self.0[from].poll_action() {
+                    if let Action::Handoff { conn } = action {
+                        self.0[from].complete_handoff(conn, Socket(0));
+                    }
+                }
+                for to in 0..self.0.len() {
+                    while let Some(envelope) = self.0[from].outbox(to as u8).pop_front() {
+                        self.0[to].handle_envelope(NOW, from as u8, envelope);
+                        is_any = true;
+                    }
+                }
+            }
+            if !is_any {
+                return;
+            }
+        }
+    }
+}
+
+fn connect(client_id: &str, properties: ConnectProperties<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let (version, clean_start) = (Version::V5, false);
+    let connect = Connect {
+        version,
+        clean_start,
+        keep_alive: 0,
+        client_id,
+        will: None,
+        username: None,
+        password: None,
+        properties,
+    };
+    connect.encode(version, &mut bytes);
+    bytes
+}
+
+#[test]
+fn a_client_that_is_gone_before_its_home_is_found_leaves_no_claim() {
+    // Before the registrar answers, after it, and before the socket has moved.
+    for moment in 0..3 {
+        let mut broker = Broker::new(2, Limits::default());
+        for client in 0..20 {
+            let core = &mut broker.0[0];
+            let conn = core.handle_accept(NOW).expect("room");
+            core.handle_bytes(NOW, conn, &connect(&format!("client-{client}"), ConnectProperties::default()));
+            if moment > 0 {
+                while let Some(envelope) = broker.0[0].outbox(1).pop_front() {
+                    broker.0[1].handle_envelope(NOW, 0, envelope);
+                }
+            }
+            if moment > 1 {
+                while let Some(envelope) = broker.0[1].outbox(0).pop_front() {
+                    broker.0[0].handle_envelope(NOW, 1, envelope);
+                }
+            }
+            broker.0[0].handle_close(NOW, conn, CloseCause::Eof);
+            while broker.0[0].poll_action().is_some() {}
+            broker.cross();
+        }
+        broker.0.iter().for_each(|core| core.audit().check_empty());
+    }
+}
+
+#[test]
+fn an_auth_that_is_too_large_refuses_the_connection() {
+    let mut broker = Broker::new(1, Limits::default());
+    let core = &mut broker.0[0];
+    let conn = core.handle_accept(NOW).expect("room");
+    let properties = ConnectProperties {
+        maximum_packet_size: Some(10),
+        authentication_method: Some("RINGMQ-TEST"),
+        authentication_data: Some(b"hello"),
+        ..ConnectProperties::default()
+    };
+    core.handle_bytes(NOW, conn, &connect("a", properties));
+    assert_eq!(core.poll_action(), Some(Action::Established { conn }));
+    assert_eq!(core.poll_action(), Some(Action::Close { conn }));
+    assert_eq!(core.take_output(conn).single(), Some(&b"\x20\x03\x00\x95\x00"[..]));
+    core.audit().check_empty();
+}
+
+#[test]
+fn a_message_for_a_client_that_a_shutdown_has_closed_harms_nobody() {
+    let mut broker = Broker::new(1, Limits::default());
+    let core = &mut broker.0[0];
+    let conn = core.handle_accept(NOW).expect("room");
+    core.handle_bytes(NOW, conn, &connect("a", ConnectProperties::default()));
+    core.handle_bytes(NOW, conn, b"\x82\x07\x00\x01\x00\x00\x01t\x01");
+    core.handle_command(NOW, Command::Shutdown);
+    core.handle_deadlines(NOW + 1000);
+    assert!(core.is_stopped());
+    let message = Message::new("t", &[], b"late", QoS::AtLeastOnce, false, Time::NEVER, SessionKey::BROKER);
+    core.handle_envelope(NOW + 1001, 0, Envelope::Publish(Box::new(RoutedMessage { message, retained: 0 })));
+    assert_eq!(core.counters().clients_connected, 0);
+}
+
+#[test]
+fn coming_and_going_leaves_one_timer() {
+    let mut broker = Broker::new(1, Limits::default());
+    let core = &mut broker.0[0];
+    for minute in 0..50 {
+        let now = NOW + 60_000 * minute;
+        let properties = ConnectProperties { session_expiry: 100_000, ..ConnectProperties::default() };
+        let conn = core.handle_accept(now).expect("room");
+        core.handle_bytes(now, conn, &connect("a", properties));
+        // A retained message that expires in 65,536 seconds, and is removed again.
+        core.handle_bytes(now, conn, b"\x31\x0a\x00\x01t\x05\x02\x00\x01\x00\x00x\x31\x04\x00\x01t\x00");
+        core.handle_close(now, conn, CloseCause::Eof);
+        // The session's, and that of the retained message, which is not worth cancelling.
+        assert_eq!(core.timers.len(), 2);
+    }
+    core.handle_deadlines(NOW + 200_000_000);
+    while core.poll_action().is_some() {}
+    core.audit().check_empty();
+}
+
+#[test]
+fn a_second_connect_of_an_unknown_version_is_a_protocol_error() {
+    let mut broker = Broker::new(1, Limits::default());
+    let core = &mut broker.0[0];
+    let conn = core.handle_accept(NOW).expect("room");
+    core.handle_bytes(NOW, conn, &connect("a", ConnectProperties::default()));
+    core.handle_bytes(NOW, conn, b"\x10\x07\x00\x04MQTT\x09");
+    assert_eq!(core.poll_action(), Some(Action::Established { conn }));
+    assert_eq!(core.poll_action(), Some(Action::Close { conn }));
+    assert!(core.take_output(conn).single().is_some_and(|output| output.ends_with(b"\xe0\x01\x82")));
+}
+
+#[test]
+fn a_connack_that_is_too_large_is_followed_by_nothing() {
+    let mut broker = Broker::new(1, Limits::default());
+    let core = &mut broker.0[0];
+    let conn = core.handle_accept(NOW).expect("room");
+    let properties = ConnectProperties { maximum_packet_size: Some(6), ..ConnectProperties::default() };
+    core.handle_bytes(NOW, conn, &connect("a", properties));
+    assert_eq!(core.poll_action(), Some(Action::Established { conn }));
+    assert_eq!(core.poll_action(), Some(Action::Close { conn }));
+    assert!(core.take_output(conn).is_empty());
+    core.audit().check_empty();
+}

@@ -1,0 +1,60 @@
+//! A whole broker of several shards in one thread, under virtual time: real cores, modelled rings and connections,
+//! clients that speak real bytes, and an oracle that knows what they must see. Everything follows from a seed; there
+//! are separate streams of random numbers for the workload, the schedule and the faults.
+//!
+//! `RINGMQ_SIM_SEEDS=N` runs N seeds of each simulation instead of the standard number; `RINGMQ_SIM_SEED=N` runs only
+//! seed N, which is what a failure prints; `RINGMQ_SIM_TRACE=1` writes what the clients say and hear.
+#[path = "simulation/broker.rs"]
+mod broker;
+#[path = "simulation/chaos.rs"]
+mod chaos;
+#[path = "simulation/client.rs"]
+mod client;
+#[path = "simulation/oracle.rs"]
+mod oracle;
+#[path = "simulation/rng.rs"]
+mod rng;
+
+/// Says which seed failed.
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("this was RINGMQ_SIM_SEED={}", self.0);
+        }
+    }
+}
+
+/// A line for whoever looks for the cause of a failure.
+fn trace(line: impl FnOnce() -> String) {
+    static IS_WANTED: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    if *IS_WANTED.get_or_init(|| std::env::var_os("RINGMQ_SIM_TRACE").is_some()) {
+        eprintln!("{}", line());
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().expect("a number"))
+}
+
+/// Runs a simulation with every seed asked for; it returns how many promises it found kept.
+fn each_seed(standard: u64, run: impl Fn(u64) -> u64) {
+    let seeds = match number("RINGMQ_SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("RINGMQ_SIM_SEEDS").unwrap_or(standard),
+    };
+    let mut promises = 0;
+    for seed in seeds.clone() {
+        let guard = Seed(seed);
+        promises += run(seed);
+        drop(guard);
+    }
+    println!("{} seeds, {promises} promises kept", seeds.count());
+    assert!(promises > 0, "a simulation that checks nothing");
+}
+
+#[test]
+fn what_is_promised_is_kept_whatever_the_network_does() {
+    each_seed(150, chaos::run);
+}
