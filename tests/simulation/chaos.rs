@@ -269,11 +269,11 @@ impl World {
         self.rest();
     }
 
-    /// Faults end, whoever has a session comes back, and everything comes to rest.
+    /// Faults end, whoever may have a session comes back to it or ends it, and everything comes to rest.
     fn settle(&mut self) {
         self.rest();
         for client in 0..self.clients.len() {
-            if self.clients[client].has_session() && !self.clients[client].is_up() {
+            if self.clients[client].may_have_session() && !self.clients[client].is_up() {
                 let wish = Wish { expiry: 600, ..self.wish(false) };
                 self.connect(client, wish);
             }

@@ -138,9 +138,9 @@ impl Client {
     pub fn is_linked(&self) -> bool {
         self.link.is_some()
     }
-    /// Whether its session at the broker is to be gone on with.
-    pub fn has_session(&self) -> bool {
-        matches!(self.belief, Belief::Present(_))
+    /// Whether it may have a session at the broker.
+    pub fn may_have_session(&self) -> bool {
+        self.belief != Belief::Absent
     }
     /// Whether it speaks version 5.
     pub fn is_v5(&self) -> bool {
