@@ -6,7 +6,7 @@ pub const MAX_SHARDS: usize = 128;
 /// The limits an operator can set. One copy per shard; constant while the broker runs.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections on the whole broker; one more is closed at accept. Divided evenly over the shards.
+    /// Connections on the whole broker; one more is closed at accept.
     pub max_connections: usize,
     /// Sessions on the whole broker, connected or not; a new one beyond it gets CONNACK 0x97 (3.1.1: 3).
     pub max_sessions: usize,

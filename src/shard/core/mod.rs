@@ -205,10 +205,10 @@ impl Core {
         core
     }
 
-    /// A listener accepted a socket. `None`: the connection limit is reached or the broker stops; the shell closes it.
+    /// A listener accepted a socket. `None`: the broker stops; the shell closes it. The shell, which alone sees the
+    /// sockets of all shards, keeps [`Limits::max_connections`].
     pub fn handle_accept(&mut self, now: Time) -> Option<ConnId> {
-        let share = self.limits.max_connections.div_ceil(usize::from(self.shards));
-        if self.connections.len() >= share || self.stopping != Stopping::No {
+        if self.stopping != Stopping::No {
             return None;
         }
         self.counters.connections_opened += 1;
