@@ -66,6 +66,11 @@ fn what_is_promised_is_kept_whatever_the_network_does() {
 }
 
 #[test]
+fn what_short_queues_drop_is_counted() {
+    each_seed(60, chaos::run_with_short_queues);
+}
+
+#[test]
 fn one_thing_after_the_other_has_exactly_the_effects_the_standard_says() {
     each_seed(150, exact::run);
 }

@@ -114,6 +114,11 @@ impl Model {
     pub fn is_connected(&self, client: usize) -> bool {
         self.sessions.get(&client).is_some_and(|session| session.is_connected)
     }
+    /// Whether the client has a shared subscription.
+    pub fn is_member(&self, client: usize) -> bool {
+        let mut filters = self.sessions.get(&client).into_iter().flat_map(|s| s.subscriptions.keys());
+        filters.any(|filter| filter.starts_with("$share/"))
+    }
     /// Number of the client's session.
     pub fn session(&self, client: usize) -> u64 {
         self.sessions[&client].number
