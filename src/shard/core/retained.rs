@@ -7,7 +7,9 @@
 //!    answer covers: they came too early for the subscription, and may not have reached their owner.
 //! 2. The owners are asked after all answers. What they hold of a publisher's shard beyond what this shard has seen
 //!    of it is left out: that message is on its way here as a live one.
-//! 3. A topic that came live since the subscription was made is left out too: what came is newer.
+//! 3. What came live since the subscription was made is not followed by something older: an owner says how far it has
+//!    applied each shard's publishes, so that a live message it has not applied yet is known to be newer than what it
+//!    holds, and one of the same shard is told by its number.
 //!
 //! So nothing is lost, doubled, or shown older than what was shown before.
 use super::super::timer_wheel::TimerId;
@@ -20,6 +22,7 @@ use crate::session::subscriptions::Subscription;
 use crate::shard::envelope::{Envelope, RetainedMessage, RoutedMessage, ScanPart, ScanRequest};
 use crate::time::Time;
 use crate::topic::{RetainedMap, has_wildcard, matches};
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Messages in one part of a scan at most; the next part is asked for when the subscriber has room for it.
@@ -48,14 +51,26 @@ struct Scan {
     /// Owners that are not finished; the first one is being asked.
     owners: VecDeque<ShardId>,
     after: Option<Box<str>>,
-    /// Topics that came live since the subscription was made.
-    live: BTreeSet<Box<str>>,
+    /// Topics that came live since the subscription was made, and the last retained publish of each shard to them.
+    live: BTreeMap<Box<str>, SmallVec<[(ShardId, u64); 1]>>,
     /// SUBACK was sent.
     has_begun: bool,
     /// An owner was asked.
     is_waiting: bool,
     /// A part that came when there was no room for it.
     parked: Option<ScanPart>,
+}
+
+impl Scan {
+    /// Whether something that came live is newer than what an owner holds, or is the same. `applied` is how far the
+    /// owner had applied each shard's publishes: what it had not yet is newer, what it had was replaced.
+    fn has_newer(&self, kept: &RetainedMessage, applied: &[u64]) -> bool {
+        let is_newer = |(origin, number): &(ShardId, u64)| {
+            let held = if *origin == kept.origin { kept.number - 1 } else { applied[usize::from(*origin)] };
+            *number > held
+        };
+        self.live.get(kept.message.topic()).is_some_and(|seen| seen.iter().any(is_newer))
+    }
 }
 
 /// One shard's part in retaining messages: as owner, as the shard of publishers, as the shard of subscribers.
@@ -70,6 +85,8 @@ pub(super) struct Retained {
     sent_to: Box<[u64]>,
     applied_by: Box<[u64]>,
     unanswered: VecDeque<Unanswered>,
+    /// By shard: the last of its retained publishes that was applied here.
+    applied: Box<[u64]>,
     /// By shard: the last retained publish seen of it, or known not to be coming.
     seen: Box<[u64]>,
     /// By shard: the last retained publish that it has said to be applied by its owner.
@@ -89,6 +106,7 @@ impl Retained {
             sent_to: zeros(),
             applied_by: zeros(),
             unanswered: VecDeque::new(),
+            applied: zeros(),
             seen: zeros(),
             settled: zeros(),
             scans: BTreeMap::new(),
@@ -143,6 +161,7 @@ impl Core {
             self.send(owner, Envelope::Retain(Box::new(routed)));
         }
         self.retained.sent = number;
+        self.retained.applied[usize::from(self.shard)] = number;
         self.retained.seen[usize::from(self.shard)] = number;
         Ok(number)
     }
@@ -177,6 +196,7 @@ impl Core {
 impl Core {
     pub(super) fn handle_retain(&mut self, from: ShardId, routed: RoutedMessage) {
         self.apply_retained(from, routed.retained, routed.message);
+        self.retained.applied[usize::from(from)] = routed.retained;
         self.send(from, Envelope::Retained(routed.retained));
     }
 
@@ -262,7 +282,8 @@ impl Core {
             }
             true
         });
-        let part = ScanPart { scan: request.scan, messages, after: last.filter(|_| is_cut) };
+        let applied = self.retained.applied.clone();
+        let part = ScanPart { scan: request.scan, messages, applied, after: last.filter(|_| is_cut) };
         self.send(from, Envelope::Scanned(Box::new(part)));
     }
 }
@@ -289,20 +310,24 @@ impl Core {
         self.peers().all(|peer| seen[usize::from(peer)] <= settled[usize::from(peer)])
     }
 
-    /// Rule 3.
-    pub(super) fn note_live_retained(&mut self, topic: &str) {
+    /// Rule 3: the retained publish `number` of `origin` came live.
+    pub(super) fn note_live_retained(&mut self, topic: &str, origin: ShardId, number: u64) {
         let mut overfull = Vec::new();
-        for (number, scan) in &mut self.retained.scans {
+        for (scan_number, scan) in &mut self.retained.scans {
             if matches(&scan.filter, topic) {
-                scan.live.insert(topic.into());
+                let seen = scan.live.entry(topic.into()).or_default();
+                match seen.iter_mut().find(|(shard, _)| *shard == origin) {
+                    Some((_, last)) => *last = number,
+                    None => seen.push((origin, number)),
+                }
                 if scan.live.len() > SCAN_LIVE_TOPICS {
-                    overfull.push(*number);
+                    overfull.push(*scan_number);
                 }
             }
         }
-        for number in overfull {
+        for scan in overfull {
             self.counters.dropped_queue_full += 1;
-            self.end_scan(number);
+            self.end_scan(scan);
         }
     }
 
@@ -324,7 +349,7 @@ impl Core {
             subscription,
             owners,
             after: None,
-            live: BTreeSet::new(),
+            live: BTreeMap::new(),
             has_begun: false,
             is_waiting: false,
             parked: None,
@@ -407,8 +432,7 @@ impl Core {
         let ids: &[u32] = if subscription.id == 0 { &[] } else { &id };
         for kept in part.messages {
             let is_coming = kept.number > self.retained.seen[usize::from(kept.origin)];
-            let scan = &self.retained.scans[&number];
-            if is_coming || scan.live.contains(kept.message.topic()) {
+            if is_coming || self.retained.scans[&number].has_newer(&kept, &part.applied) {
                 continue;
             }
             let publication = kept.message.publication();

@@ -27,6 +27,7 @@ impl GroupQueues {
     }
     /// Messages waiting.
     pub fn len(&self) -> usize {
+        // ORDER: a sum has none.
         self.queues.values().map(VecDeque::len).sum()
     }
 }
