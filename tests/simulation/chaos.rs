@@ -236,7 +236,8 @@ impl World {
                 let expiry = expiry.filter(|_| actor.is_v5());
                 let size = if retain { 8 } else { size };
                 for _ in 0..rng.pick(&[1, 1, 4]) {
-                    let sent = actor.publish(broker, oracle, topic, qos, retain, size, expiry, &mut self.schedule);
+                    let sent =
+                        actor.publish(broker, oracle, topic, qos, retain, size, expiry, &mut self.schedule);
                     if let Some(message) = sent {
                         oracle.messages[message].is_exempt = size > SMALL_PAYLOAD || expiry.is_some();
                     }

@@ -323,7 +323,9 @@ impl Oracle {
                 } else if is_owed {
                     let subscriptions = &session.subscriptions;
                     miss(&mut self.missing, || {
-                        format!("message {number} did not come to session {session_number}: {message:?} {subscriptions:?}")
+                        format!(
+                            "message {number} did not come to session {session_number}: {message:?} {subscriptions:?}"
+                        )
                     });
                 }
             }
