@@ -7,7 +7,7 @@ use crate::broker::Broker;
 use crate::rng::Rng;
 use ringmq::codec::{
     Connect, ConnectProperties, Cut, FilterList, MAX_PACKET, MessageProperties, Packet, Publish, QoS,
-    Subscribe, SubscribeOptions, SubscriptionIds, Version, cut, decode,
+    Subscribe, SubscribeOptions, SubscriptionIds, Unsubscribe, UnsubscribeList, Version, cut, decode,
 };
 use ringmq::limits::Limits;
 use ringmq::router::Keys;
@@ -28,6 +28,8 @@ pub struct Start {
     pub is_wildcard: bool,
     /// Another session on the subscriber's shard has the same filter already.
     pub is_known: bool,
+    /// And gives it up at some time.
+    pub is_given_up: bool,
     /// The last publish removes the retained message.
     pub is_removed: bool,
     /// How often the subscriber sends SUBSCRIBE.
@@ -39,6 +41,7 @@ pub struct Start {
 enum Choice {
     Publish,
     Subscribe,
+    Unsubscribe,
     Deliver(usize, usize),
 }
 
@@ -50,6 +53,8 @@ struct Race {
     filter: String,
     publisher: usize,
     subscriber: usize,
+    /// The other session with the filter, while it is to give it up.
+    other: Option<usize>,
     published: u8,
     subscribed: usize,
 }
@@ -71,11 +76,21 @@ impl Race {
         let filter = if start.is_wildcard { "t/#".to_owned() } else { topic.clone() };
         let subscriber = client_of(&mut broker, SUBSCRIBER);
         let publisher = client_of(&mut broker, start.publisher);
-        let mut race =
-            Race { broker, start, topic, filter, publisher, subscriber, published: 0, subscribed: 0 };
+        let mut race = Race {
+            broker,
+            start,
+            topic,
+            filter,
+            publisher,
+            subscriber,
+            other: None,
+            published: 0,
+            subscribed: 0,
+        };
         if start.is_known {
             let other = client_of(&mut race.broker, SUBSCRIBER);
             race.write_subscribe(other);
+            race.other = start.is_given_up.then_some(other);
         }
         race.write_publish(0);
         while race.broker.step() {}
@@ -110,7 +125,7 @@ impl Race {
     fn shard_of(&self, choice: Choice) -> usize {
         match choice {
             Choice::Publish => self.start.publisher,
-            Choice::Subscribe => SUBSCRIBER,
+            Choice::Subscribe | Choice::Unsubscribe => SUBSCRIBER,
             Choice::Deliver(_, to) => to,
         }
     }
@@ -122,6 +137,9 @@ impl Race {
         }
         if self.subscribed < self.start.subscribes {
             choices.push(Choice::Subscribe);
+        }
+        if self.other.is_some() {
+            choices.push(Choice::Unsubscribe);
         }
         choices.extend(self.broker.in_transit().iter().map(|(from, to)| Choice::Deliver(*from, *to)));
         choices
@@ -138,6 +156,13 @@ impl Race {
                 self.subscribed += 1;
                 self.write_subscribe(self.subscriber);
                 self.broker.hand_all_in(self.subscriber);
+            }
+            Choice::Unsubscribe => {
+                let other = self.other.take().expect("it was to be chosen");
+                let mut filters = UnsubscribeList::new();
+                filters.push(&self.filter);
+                write(&mut self.broker, other, &Packet::Unsubscribe(Unsubscribe::new(2, &filters)));
+                self.broker.hand_all_in(other);
             }
             Choice::Deliver(from, to) => self.broker.deliver(from, to),
         }

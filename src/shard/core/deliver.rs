@@ -168,6 +168,11 @@ impl Core {
             Some(Repeat::Publish(packet_id, delivery)) => {
                 let Delivery { message, qos, retain, ids, .. } = delivery.clone();
                 let sending = Sending { dup: true, qos, retain, packet_id, ids: &ids };
+                if size(connection, now, &message.publication(), &sending) > connection.max_packet as usize {
+                    self.counters.dropped_too_large += 1;
+                    self.skip_repeat(slot, packet_id, qos);
+                    return true;
+                }
                 self.send_publish(now, slot, &message.publication(), sending);
                 true
             }
@@ -176,6 +181,18 @@ impl Core {
                 true
             }
             None => false,
+        }
+    }
+
+    /// The client takes smaller packets than on its last connection, so this one counts as sent ([MQTT-3.1.2-25]).
+    /// It may have come through before: only PUBREL makes sure that the client does not keep the packet id.
+    fn skip_repeat(&mut self, slot: u32, packet_id: u16, qos: QoS) {
+        let session = &mut self.sessions[self.connections[slot as usize].session as usize];
+        if qos == QoS::AtLeastOnce {
+            session.outgoing().handle_puback(packet_id);
+        } else {
+            session.outgoing().handle_pubrec(packet_id, false);
+            self.write_ack(slot, PacketType::PubRel, packet_id, crate::codec::ReasonCode::Success);
         }
     }
 

@@ -177,15 +177,13 @@ impl Core {
         }
     }
 
-    /// SUBACK ([MQTT-3.8.4-1]), then the retained messages.
+    /// SUBACK ([MQTT-3.8.4-1]), then the retained messages. If the connection is gone only SUBACK is lost: the
+    /// session, if there is still one, has its subscription, and gets what belongs to it when its client is back.
     fn finish_subscribe(&mut self, now: Time, waiting: Waiting) {
-        if !self.is_live(waiting.conn) {
-            waiting.scans.iter().for_each(|scan| self.end_scan(*scan));
-            return;
+        if self.is_live(waiting.conn) {
+            let suback = SubAck::new(waiting.packet_id, &waiting.reasons);
+            self.write(waiting.conn.slot, PacketType::SubAck, |version, out| suback.encode(version, out));
         }
-        let slot = waiting.conn.slot;
-        let suback = SubAck::new(waiting.packet_id, &waiting.reasons);
-        self.write(slot, PacketType::SubAck, |version, out| suback.encode(version, out));
         for scan in waiting.scans {
             self.begin_scan(now, scan);
         }
