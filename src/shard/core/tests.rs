@@ -2,7 +2,9 @@
 use super::*;
 use crate::auth::test_method::TestMethod;
 use crate::codec::QoS;
-use crate::codec::{Connect, ConnectProperties, Version};
+use crate::codec::{
+    Connect, ConnectProperties, FilterList, PacketType, Subscribe, SubscribeOptions, Version,
+};
 use crate::limits::Limits;
 use crate::session::message::{Message, SessionKey};
 use crate::shard::envelope::RoutedMessage;
@@ -152,6 +154,50 @@ fn a_second_connect_of_an_unknown_version_is_a_protocol_error() {
     assert_eq!(core.poll_action(), Some(Action::Established { conn }));
     assert_eq!(core.poll_action(), Some(Action::Close { conn }));
     assert!(core.take_output(conn).single().is_some_and(|output| output.ends_with(b"\xe0\x01\x82")));
+}
+
+#[test]
+fn many_new_subscriptions_ask_for_retained_messages_a_few_at_a_time() {
+    let limits = Limits { max_queued_messages: 10_000, ..Limits::default() };
+    let mut broker = Broker::new(2, limits);
+    // Client ids and topics are hashed onto the shards: one that stays on shard 0.
+    let id =
+        (0..).map(|n| n.to_string()).find(|id| broker.0[0].keys.shard_of(id, 2) == 0).expect("half of all");
+    let conn = broker.0[0].handle_accept(NOW).expect("room");
+    broker.0[0].handle_bytes(NOW, conn, &connect(&id, ConnectProperties::default()));
+    let mut filters = FilterList::new();
+    for number in 0..100 {
+        let topic = format!("t/{number}");
+        let message =
+            Message::new(&topic, &[], b"x", QoS::AtLeastOnce, true, Time::NEVER, SessionKey::BROKER);
+        for core in &mut broker.0 {
+            core.publish(NOW, &message.publication());
+        }
+        filters.push(&format!("{topic}/#"), SubscribeOptions::new(QoS::AtLeastOnce));
+    }
+    broker.cross();
+    let mut bytes = Vec::new();
+    Subscribe::new(1, None, &filters).encode(Version::V5, &mut bytes);
+    broker.0[0].handle_bytes(NOW, conn, &bytes);
+    let mut asked = 0;
+    loop {
+        let waiting = broker.0[0].outbox(1).iter().filter(|e| matches!(e, Envelope::Scan(_))).count();
+        assert!(waiting <= scans::SCANS_AT_ONCE);
+        asked += waiting;
+        let before = broker.0[0].outbox(1).len() + broker.0[1].outbox(0).len();
+        for (from, to) in [(0, 1), (1, 0)] {
+            let envelopes = std::mem::take(broker.0[from].outbox(to as u8));
+            envelopes
+                .into_iter()
+                .for_each(|envelope| broker.0[to].handle_envelope(NOW, from as u8, envelope));
+        }
+        if before == 0 {
+            break;
+        }
+    }
+    assert_eq!(asked, 100);
+    assert_eq!(broker.0[0].counters().packets_sent[PacketType::Publish as usize], 100);
+    assert_eq!(broker.0[0].scans.len(), 0);
 }
 
 #[test]
