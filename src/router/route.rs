@@ -26,7 +26,7 @@ pub struct RouteSubscriber {
     /// Slot of the session on this shard.
     pub session: u32,
     ids_at: u32,
-    ids_len: u16,
+    ids_len: u32,
     /// Highest granted QoS.
     pub qos: QoS,
     /// Keep RETAIN as published.
@@ -88,7 +88,7 @@ impl Route {
     /// Subscription Identifiers that go with a delivery.
     pub fn ids(&self, subscriber: &RouteSubscriber) -> &[u32] {
         let at = subscriber.ids_at as usize;
-        &self.ids[at..at + usize::from(subscriber.ids_len)]
+        &self.ids[at..at + subscriber.ids_len as usize]
     }
 
     /// Nobody is interested.
@@ -111,11 +111,22 @@ fn merge<'a>(same: impl Iterator<Item = &'a Subscriber>, when: When, ids: &mut V
         merged.session = subscriber.session;
         merged.qos = merged.qos.max(subscriber.qos);
         merged.retain_as_published |= subscriber.retain_as_published;
-        if subscriber.id != 0 && !ids[ids_at..].contains(&subscriber.id) {
+        if subscriber.id != 0 {
             ids.push(subscriber.id);
         }
     }
-    merged.ids_len = (ids.len() - ids_at).min(usize::from(u16::MAX)) as u16;
+    // Each once. A client can have very many filters that match one topic.
+    let own = &mut ids[ids_at..];
+    own.sort_unstable();
+    let mut once = 0;
+    for at in 0..own.len() {
+        if once == 0 || own[at] != own[once - 1] {
+            own[once] = own[at];
+            once += 1;
+        }
+    }
+    ids.truncate(ids_at + once);
+    merged.ids_len = once as u32;
     merged
 }
 
@@ -183,6 +194,7 @@ mod tests {
             subscriber(1, 0, QoS::AtMostOnce, false),
             subscriber(2, 2, QoS::ExactlyOnce, false),
             subscriber(2, 1, QoS::AtLeastOnce, false),
+            subscriber(2, 2, QoS::AtMostOnce, false),
         ]);
         assert_eq!(route.direct.len(), 2);
         let merged = &route.direct[1];
