@@ -201,6 +201,23 @@ fn many_new_subscriptions_ask_for_retained_messages_a_few_at_a_time() {
 }
 
 #[test]
+fn the_queue_of_a_group_without_members_is_bounded_in_bytes() {
+    let mut broker = Broker::new(1, Limits { max_queued_bytes: 1000, ..Limits::default() });
+    let core = &mut broker.0[0];
+    let conn = core.handle_accept(NOW).expect("room");
+    let properties = ConnectProperties { session_expiry: 100, ..ConnectProperties::default() };
+    core.handle_bytes(NOW, conn, &connect("a", properties));
+    core.handle_bytes(NOW, conn, b"\x82\x10\x00\x01\x00\x00\x0a$share/g/t\x01");
+    core.handle_close(NOW, conn, CloseCause::Eof);
+    for _ in 0..20 {
+        let (qos, payload) = (QoS::AtLeastOnce, [0; 99]);
+        let message = Message::new("t", &[], &payload, qos, false, Time::NEVER, SessionKey::BROKER);
+        core.publish(NOW, &message.publication());
+    }
+    assert_eq!((core.group_queues.len(), core.counters().dropped_group_queue), (10, 10));
+}
+
+#[test]
 fn a_connack_that_is_too_large_is_followed_by_nothing() {
     let mut broker = Broker::new(1, Limits::default());
     let core = &mut broker.0[0];
