@@ -3,10 +3,10 @@ use super::*;
 use crate::auth::test_method::TestMethod;
 use crate::codec::QoS;
 use crate::codec::{
-    Connect, ConnectProperties, FilterList, PacketType, Subscribe, SubscribeOptions, Version,
+    Connect, ConnectProperties, FilterList, MAX_PACKET, PacketType, Subscribe, SubscribeOptions, Version,
 };
 use crate::limits::Limits;
-use crate::session::message::{Message, SessionKey};
+use crate::session::message::{Message, Publication, SessionKey};
 use crate::shard::envelope::RoutedMessage;
 
 const NOW: Time = Time(1000);
@@ -215,6 +215,44 @@ fn the_queue_of_a_group_without_members_is_bounded_in_bytes() {
         core.publish(NOW, &message.publication());
     }
     assert_eq!((core.group_queues.len(), core.counters().dropped_group_queue), (10, 10));
+}
+
+#[test]
+fn a_message_that_no_packet_of_version_5_can_hold_is_dropped() {
+    let mut broker = Broker::new(1, Limits { max_packet: MAX_PACKET, ..Limits::default() });
+    let core = &mut broker.0[0];
+    let conn = core.handle_accept(NOW).expect("room");
+    core.handle_bytes(NOW, conn, &connect("a", ConnectProperties::default()));
+    core.handle_bytes(NOW, conn, b"\x82\x07\x00\x01\x00\x00\x01t\x01");
+    let payload = vec![0; MAX_PACKET as usize - 5 - 3];
+    let qos = QoS::AtMostOnce;
+    let publication = Publication::new("t", &[], &payload, qos, false, Time::NEVER, SessionKey::BROKER, None);
+    core.publish(NOW, &publication);
+    assert_eq!(core.counters().dropped_too_large, 1);
+}
+
+#[test]
+fn a_repetition_that_the_next_connection_cannot_take_does_not_block_it() {
+    let mut broker = Broker::new(1, Limits::default());
+    let core = &mut broker.0[0];
+    let properties = ConnectProperties { session_expiry: 100, receive_maximum: 1, ..Default::default() };
+    let conn = core.handle_accept(NOW).expect("room");
+    core.handle_bytes(NOW, conn, &connect("a", properties));
+    core.handle_bytes(NOW, conn, b"\x82\x07\x00\x01\x00\x00\x01t\x01");
+    for payload in [&[0; 100][..], b"small"] {
+        let (qos, expires) = (QoS::AtLeastOnce, Time::NEVER);
+        core.publish(
+            NOW,
+            &Publication::new("t", &[], payload, qos, false, expires, SessionKey::BROKER, None),
+        );
+    }
+    core.handle_close(NOW, conn, CloseCause::Eof);
+    let conn = core.handle_accept(NOW).expect("room");
+    let properties = ConnectProperties { maximum_packet_size: Some(50), ..properties };
+    core.handle_bytes(NOW, conn, &connect("a", properties));
+    let output = core.output(conn).and_then(|output| output.single()).expect("CONNACK and PUBLISH");
+    assert!(output.ends_with(b"small"));
+    assert_eq!(core.counters().dropped_too_large, 1);
 }
 
 #[test]
