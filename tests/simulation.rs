@@ -10,6 +10,10 @@ mod broker;
 mod chaos;
 #[path = "simulation/client.rs"]
 mod client;
+#[path = "simulation/exact.rs"]
+mod exact;
+#[path = "simulation/model.rs"]
+mod model;
 #[path = "simulation/oracle.rs"]
 mod oracle;
 #[path = "simulation/race.rs"]
@@ -59,6 +63,16 @@ fn each_seed(standard: u64, run: impl Fn(u64) -> u64) {
 #[test]
 fn what_is_promised_is_kept_whatever_the_network_does() {
     each_seed(150, chaos::run);
+}
+
+#[test]
+fn what_short_queues_drop_is_counted() {
+    each_seed(60, chaos::run_with_short_queues);
+}
+
+#[test]
+fn one_thing_after_the_other_has_exactly_the_effects_the_standard_says() {
+    each_seed(150, exact::run);
 }
 
 #[test]

@@ -194,13 +194,6 @@ impl Outgoing {
         self.repeat_at < self.window.len() || !self.queue.is_empty()
     }
 
-    /// A delivery that cannot be sent again is finished.
-    pub fn give_up(&mut self, id: u16) {
-        if let Some(at) = self.position(id) {
-            self.finish(at);
-        }
-    }
-
     /// The next packet to send again; `None` when all were, or when the quota is used up and a PUBLISH is next.
     pub fn next_repeat(&mut self, quota: u16) -> Option<Repeat<'_>> {
         let room = self.outstanding < quota;

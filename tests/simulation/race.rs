@@ -165,7 +165,8 @@ impl Race {
         let what = format!("{values:?} after {schedule:?} from {:?}", self.start);
         assert_eq!(subacks, self.start.subscribes, "{what}");
         // A second SUBSCRIBE brings the newest value once more.
-        let is_repeated = |pair: &[(u8, bool)]| self.start.subscribes > 1 && pair[0].0 == pair[1].0 && pair[1].1;
+        let is_repeated =
+            |pair: &[(u8, bool)]| self.start.subscribes > 1 && pair[0].0 == pair[1].0 && pair[1].1;
         let in_order = values.windows(2).all(|pair| pair[0].0 < pair[1].0 || is_repeated(pair));
         assert!(in_order, "{what}");
         match values.last() {

@@ -96,23 +96,17 @@ impl Core {
         self.send_publish(now, slot, publication, sending);
     }
 
-    /// Writes a PUBLISH; false if it expired or is too large.
-    fn send_publish(
-        &mut self,
-        now: Time,
-        slot: u32,
-        publication: &Publication<'_>,
-        sending: Sending<'_>,
-    ) -> bool {
+    /// Writes a PUBLISH, unless it expired or is too large.
+    fn send_publish(&mut self, now: Time, slot: u32, publication: &Publication<'_>, sending: Sending<'_>) {
         let connection = &mut self.connections[slot as usize];
         // [MQTT-4.3.3-7]: what was begun is not stopped by its expiry.
         if publication.is_expired(now) && !sending.dup {
             self.counters.dropped_expired += 1;
-            return false;
+            return;
         }
         if is_too_large(connection, now, publication, &sending) {
             self.counters.dropped_too_large += 1;
-            return false;
+            return;
         }
         self.counters.packets_sent[PacketType::Publish as usize] += 1;
         self.counters.publish_bytes_sent += publication.payload.len() as u64;
@@ -120,7 +114,6 @@ impl Core {
         if connection.output.len() > self.limits.output_max {
             self.doom(slot, crate::codec::ReasonCode::QuotaExceeded);
         }
-        true
     }
 
     /// Appends a run as it came, where nothing in it has to change for this subscriber; false if something has.
@@ -175,11 +168,12 @@ impl Core {
             Some(Repeat::Publish(packet_id, delivery)) => {
                 let Delivery { message, qos, retain, ids, .. } = delivery.clone();
                 let sending = Sending { dup: true, qos, retain, packet_id, ids: &ids };
-                if !self.send_publish(now, slot, &message.publication(), sending) {
-                    // [MQTT-3.1.2-25]: as if it had arrived. This connection takes less than the one before.
-                    let connection = &self.connections[slot as usize];
-                    self.sessions[connection.session as usize].outgoing().give_up(packet_id);
+                if is_too_large(connection, now, &message.publication(), &sending) {
+                    self.counters.dropped_too_large += 1;
+                    self.skip_repeat(slot, packet_id, qos);
+                    return true;
                 }
+                self.send_publish(now, slot, &message.publication(), sending);
                 true
             }
             Some(Repeat::Release(packet_id)) => {
@@ -187,6 +181,18 @@ impl Core {
                 true
             }
             None => false,
+        }
+    }
+
+    /// The client takes smaller packets than on its last connection, so this one counts as sent ([MQTT-3.1.2-25]).
+    /// It may have come through before: only PUBREL makes sure that the client does not keep the packet id.
+    fn skip_repeat(&mut self, slot: u32, packet_id: u16, qos: QoS) {
+        let session = &mut self.sessions[self.connections[slot as usize].session as usize];
+        if qos == QoS::AtLeastOnce {
+            session.outgoing().handle_puback(packet_id);
+        } else {
+            session.outgoing().handle_pubrec(packet_id, false);
+            self.write_ack(slot, PacketType::PubRel, packet_id, crate::codec::ReasonCode::Success);
         }
     }
 

@@ -7,7 +7,9 @@
 //!    answer covers: they came too early for the subscription, and may not have reached their owner.
 //! 2. The owners are asked after all answers. What they hold of a publisher's shard beyond what this shard has seen
 //!    of it is left out: that message is on its way here as a live one.
-//! 3. A topic that came live since the subscription was made is left out too: what came is newer.
+//! 3. What came live since the subscription was made is not followed by something older: an owner says how far it has
+//!    applied each shard's publishes, so that a live message it has not applied yet is known to be newer than what it
+//!    holds, and one of the same shard is told by its number.
 //!
 //! So nothing is lost, doubled, or shown older than what was shown before.
 use super::super::timer_wheel::TimerId;
@@ -46,6 +48,8 @@ pub(super) struct Retained {
     sent_to: Box<[u64]>,
     applied_by: Box<[u64]>,
     unanswered: VecDeque<Unanswered>,
+    /// By shard: the last of its retained publishes that was applied here.
+    applied: Box<[u64]>,
     /// By shard: the last retained publish seen of it, or known not to be coming.
     seen: Box<[u64]>,
     /// By shard: the last retained publish that it has said to be applied by its owner.
@@ -63,6 +67,7 @@ impl Retained {
             sent_to: zeros(),
             applied_by: zeros(),
             unanswered: VecDeque::new(),
+            applied: zeros(),
             seen: zeros(),
             settled: zeros(),
         }
@@ -111,6 +116,7 @@ impl Core {
             self.send(owner, Envelope::Retain(Box::new(routed)));
         }
         self.retained.sent = number;
+        self.retained.applied[usize::from(self.shard)] = number;
         self.retained.seen[usize::from(self.shard)] = number;
         Ok(number)
     }
@@ -145,6 +151,7 @@ impl Core {
 impl Core {
     pub(super) fn handle_retain(&mut self, from: ShardId, routed: RoutedMessage) {
         self.apply_retained(from, routed.retained, routed.message);
+        self.retained.applied[usize::from(from)] = routed.retained;
         self.send(from, Envelope::Retained(routed.retained));
     }
 
@@ -230,7 +237,8 @@ impl Core {
             }
             true
         });
-        let part = ScanPart { scan: request.scan, messages, after: last.filter(|_| is_cut) };
+        let applied = self.retained.applied.clone();
+        let part = ScanPart { scan: request.scan, messages, applied, after: last.filter(|_| is_cut) };
         self.send(from, Envelope::Scanned(Box::new(part)));
     }
 }

@@ -4,9 +4,10 @@ use super::connection::Phase;
 use super::{Core, ShardId};
 use crate::codec::QoS;
 use crate::session::subscriptions::Subscription;
-use crate::shard::envelope::{Envelope, ScanPart, ScanRequest};
+use crate::shard::envelope::{Envelope, RetainedMessage, ScanPart, ScanRequest};
 use crate::time::Time;
 use crate::topic::{FilterMap, has_wildcard};
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Messages in one part of a scan at most; the next part is asked for when the subscriber has room for it.
@@ -25,12 +26,24 @@ struct Scan {
     /// Owners that are not finished; the first one is being asked.
     owners: VecDeque<ShardId>,
     after: Option<Box<str>>,
-    /// Topics that came live since the subscription was made.
-    live: BTreeSet<Box<str>>,
+    /// Topics that came live since the subscription was made, and the last retained publish of each shard to them.
+    live: BTreeMap<Box<str>, SmallVec<[(ShardId, u64); 1]>>,
     /// An owner was asked.
     is_waiting: bool,
     /// A part that came when there was no room for it.
     parked: Option<ScanPart>,
+}
+
+impl Scan {
+    /// Whether something that came live is newer than what an owner holds, or is the same. `applied` is how far the
+    /// owner had applied each shard's publishes: what it had not yet is newer, what it had was replaced.
+    fn has_newer(&self, kept: &RetainedMessage, applied: &[u64]) -> bool {
+        let is_newer = |(origin, number): &(ShardId, u64)| {
+            let held = if *origin == kept.origin { kept.number - 1 } else { applied[usize::from(*origin)] };
+            *number > held
+        };
+        self.live.get(kept.message.topic()).is_some_and(|seen| seen.iter().any(is_newer))
+    }
 }
 
 /// All scans that are not finished, by their numbers.
@@ -93,7 +106,7 @@ impl Scans {
     }
 
     /// Notes that a topic came live; the scans that this was too much for.
-    fn note_live(&mut self, topic: &str) -> Vec<u64> {
+    fn note_live(&mut self, topic: &str, origin: ShardId, publish: u64) -> Vec<u64> {
         let mut numbers = Vec::new();
         if !self.scans.is_empty() {
             self.by_filter.for_each_match(topic, |found| numbers.extend(found));
@@ -101,9 +114,13 @@ impl Scans {
         numbers.retain(|number| {
             let scan = self.scans.get_mut(number).expect("only scans are listed");
             let count = self.live.entry(scan.session).or_default();
-            if !scan.live.contains(topic) {
-                scan.live.insert(topic.into());
+            let seen = scan.live.entry(topic.into()).or_insert_with(|| {
                 *count += 1;
+                SmallVec::new()
+            });
+            match seen.iter_mut().find(|(shard, _)| *shard == origin) {
+                Some((_, last)) => *last = publish,
+                None => seen.push((origin, publish)),
             }
             *count > SCAN_LIVE_TOPICS
         });
@@ -118,11 +135,11 @@ impl Scans {
 }
 
 impl Core {
-    /// Rule 3.
-    pub(super) fn note_live_retained(&mut self, topic: &str) {
-        for number in self.scans.note_live(topic) {
+    /// Rule 3: the retained publish `number` of `origin` came live.
+    pub(super) fn note_live_retained(&mut self, topic: &str, origin: ShardId, number: u64) {
+        for scan in self.scans.note_live(topic, origin, number) {
             self.counters.dropped_queue_full += 1;
-            self.end_scan(number);
+            self.end_scan(scan);
         }
     }
 
@@ -145,7 +162,7 @@ impl Core {
             subscription,
             owners,
             after: None,
-            live: BTreeSet::new(),
+            live: BTreeMap::new(),
             is_waiting: false,
             parked: None,
         })
@@ -246,8 +263,7 @@ impl Core {
         let ids: &[u32] = if subscription.id == 0 { &[] } else { &id };
         for kept in part.messages {
             let is_coming = !self.is_seen(kept.origin, kept.number);
-            let scan = &self.scans.scans[&number];
-            if is_coming || scan.live.contains(kept.message.topic()) {
+            if is_coming || self.scans.scans[&number].has_newer(&kept, &part.applied) {
                 continue;
             }
             let publication = kept.message.publication();

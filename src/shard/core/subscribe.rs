@@ -9,7 +9,7 @@ use crate::router::{InterestChange, Member, Subscriber};
 use crate::session::subscriptions::Subscription;
 use crate::shard::envelope::{Announcement, Envelope};
 use crate::time::Time;
-use crate::topic::{Shared, check_filter, parse_shared};
+use crate::topic::{check_filter, parse_shared};
 use std::collections::VecDeque;
 
 /// A SUBSCRIBE that waits for the other shards.
@@ -51,6 +51,11 @@ impl Announcements {
 
 impl Core {
     pub(super) fn handle_subscribe(&mut self, now: Time, slot: u32, subscribe: &Subscribe<'_>) -> Flow {
+        let is_v5 = self.connections[slot as usize].is_v5();
+        if let Some(reason) = subscribe.filters().find_map(|filter| malformed(&filter, is_v5)) {
+            self.disconnect(now, slot, reason);
+            return Flow::Stop;
+        }
         let id = subscribe.subscription_id.unwrap_or(0);
         let announcement = self.announcements.last + 1;
         let mut waiting = Waiting {
@@ -64,16 +69,8 @@ impl Core {
         for filter in subscribe.filters() {
             match self.subscribe(now, slot, &filter, id, announcement, &mut waiting, &mut changes) {
                 Ok(qos) => waiting.reasons.push(qos as u8),
-                Err(ReasonCode::ProtocolError) => {
-                    self.announce(changes);
-                    self.disconnect(now, slot, ReasonCode::ProtocolError);
-                    return Flow::Stop;
-                }
-                Err(reason) => {
-                    let is_v5 = self.connections[slot as usize].is_v5();
-                    // [MQTT-3.9.3-2] of 3.1.1 knows one failure.
-                    waiting.reasons.push(if is_v5 { reason.code() } else { 0x80 });
-                }
+                // [MQTT-3.9.3-2] of 3.1.1 knows one failure.
+                Err(reason) => waiting.reasons.push(if is_v5 { reason.code() } else { 0x80 }),
             }
         }
         // Without a change it is a question only: whether what was retained before is where a scan finds it.
@@ -100,7 +97,11 @@ impl Core {
         waiting: &mut Waiting,
         changes: &mut Vec<InterestChange>,
     ) -> Result<QoS, ReasonCode> {
-        let shared = self.check_subscription(slot, filter)?;
+        let levels = self.limits.max_topic_levels;
+        let shared = parse_shared(filter.filter, levels).map_err(|_| ReasonCode::TopicFilterInvalid)?;
+        if shared.is_none() && check_filter(filter.filter, levels).is_err() {
+            return Err(ReasonCode::TopicFilterInvalid);
+        }
         let granted = filter.options.qos.min(QoS::from_bits(self.limits.max_qos).unwrap_or(QoS::ExactlyOnce));
         let options = SubscribeOptions { qos: granted, ..filter.options };
         let session_slot = self.connections[slot as usize].session;
@@ -134,25 +135,6 @@ impl Core {
             }
         }
         Ok(granted)
-    }
-
-    fn check_subscription<'a>(
-        &self,
-        slot: u32,
-        filter: &SubscribeFilter<'a>,
-    ) -> Result<Option<Shared<'a>>, ReasonCode> {
-        let levels = self.limits.max_topic_levels;
-        let is_v5 = self.connections[slot as usize].is_v5();
-        let shared = parse_shared(filter.filter, levels).map_err(|_| ReasonCode::TopicFilterInvalid)?;
-        match shared {
-            // [MQTT-3.8.3-4]
-            Some(_) if is_v5 && filter.options.no_local => Err(ReasonCode::ProtocolError),
-            Some(shared) => Ok(Some(shared)),
-            None => match check_filter(filter.filter, levels) {
-                Ok(()) => Ok(None),
-                Err(_) => Err(ReasonCode::TopicFilterInvalid),
-            },
-        }
     }
 
     /// Tells the other shards what this one is interested in.
@@ -195,15 +177,13 @@ impl Core {
         }
     }
 
-    /// SUBACK ([MQTT-3.8.4-1]), then the retained messages.
+    /// SUBACK ([MQTT-3.8.4-1]), then the retained messages. If the connection is gone only SUBACK is lost: the
+    /// session, if there is still one, has its subscription, and gets what belongs to it when its client is back.
     fn finish_subscribe(&mut self, now: Time, waiting: Waiting) {
-        if !self.is_live(waiting.conn) {
-            waiting.scans.iter().for_each(|scan| self.end_scan(*scan));
-            return;
+        if self.is_live(waiting.conn) {
+            let suback = SubAck::new(waiting.packet_id, &waiting.reasons);
+            self.write(waiting.conn.slot, PacketType::SubAck, |version, out| suback.encode(version, out));
         }
-        let slot = waiting.conn.slot;
-        let suback = SubAck::new(waiting.packet_id, &waiting.reasons);
-        self.write(slot, PacketType::SubAck, |version, out| suback.encode(version, out));
         for scan in waiting.scans {
             self.begin_scan(now, scan);
         }
@@ -264,5 +244,17 @@ impl Core {
         }
         self.sessions[session as usize].subscriptions = subscriptions;
         self.announce(changes);
+    }
+}
+
+/// What makes a filter no filter at all, which ends the connection ([MQTT-4.7.1-1], -2, [MQTT-4.7.3-1], [MQTT-4.8.2-1],
+/// -2) before any filter beside it counts. One that is only too deep for this broker is refused by SUBACK.
+fn malformed(filter: &SubscribeFilter<'_>, is_v5: bool) -> Option<ReasonCode> {
+    match parse_shared(filter.filter, usize::MAX) {
+        // [MQTT-3.8.3-4]
+        Ok(Some(_)) if is_v5 && filter.options.no_local => Some(ReasonCode::ProtocolError),
+        Ok(Some(_)) => None,
+        Ok(None) => check_filter(filter.filter, usize::MAX).err().map(|_| ReasonCode::TopicFilterInvalid),
+        Err(_) => Some(ReasonCode::TopicFilterInvalid),
     }
 }
