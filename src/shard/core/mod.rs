@@ -17,6 +17,7 @@ mod mesh;
 mod publish;
 mod registrar;
 mod retained;
+mod scans;
 mod shared;
 mod shutdown;
 mod subscribe;
@@ -38,6 +39,7 @@ use deadlines::Timer;
 use hashbrown::HashTable;
 use registrar::Registrar;
 use retained::Retained;
+use scans::Scans;
 use shared::GroupQueues;
 use shutdown::Stopping;
 use slab::Slab;
@@ -144,6 +146,7 @@ pub struct Core {
     registrar: Registrar,
     router: Router,
     retained: Retained,
+    scans: Scans,
     group_queues: GroupQueues,
     announcements: Announcements,
     /// Envelopes for the other shards, by shard.
@@ -182,6 +185,7 @@ impl Core {
             registrar: Registrar::new(shards),
             router: Router::new(shard, shards, keys.clone(), seed),
             retained: Retained::new(shards),
+            scans: Scans::new(seed),
             group_queues: GroupQueues::new(seed),
             announcements: Announcements::new(shards),
             outboxes: (0..shards).map(|_| VecDeque::new()).collect(),

@@ -200,12 +200,12 @@ impl Core {
         for filter in unsubscribe.filters() {
             let existed = self.sessions[session as usize].subscriptions.remove(filter).is_some();
             if existed {
+                self.cancel_scan_of(session, filter);
                 changes.extend(self.withdraw(now, session, filter));
             }
             let reason = if existed { ReasonCode::Success } else { ReasonCode::NoSubscriptionExisted };
             reasons.push(reason.code());
         }
-        self.cancel_scans_without_subscription(session);
         self.announce(changes);
         let unsuback = UnsubAck::new(unsubscribe.packet_id, &reasons);
         self.write(slot, PacketType::UnsubAck, |version, out| unsuback.encode(version, out));
