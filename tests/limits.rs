@@ -136,11 +136,14 @@ fn sessions_beyond_the_limit_are_refused_and_existing_ones_are_not() {
 fn connections_beyond_the_limit_are_closed_until_there_is_room_again() {
     for shards in [1, 2, 3] {
         let broker = Broker::start(shards, &["--max-connections", "6"]);
+        // Sessions that exist beforehand live on one shard or another, wherever their connections are accepted.
+        let sessions: Vec<Connect> =
+            (0..24).map(|n| Connect::new(BOTH[n % 2], &unique("l")).persistent()).collect();
+        sessions.iter().for_each(|connect| Client::connect(&broker, connect).disconnect());
         let mut accepted = Vec::new();
-        for n in 0..24 {
-            let version = BOTH[n % 2];
-            let mut client = Client::open(&broker, version);
-            client.send(&Connect::new(version, &unique("l")).encode());
+        for connect in &sessions {
+            let mut client = Client::open(&broker, connect.version);
+            client.send(&connect.encode());
             match client.try_receive() {
                 Some(Packet::Connack { code: 0, .. }) => accepted.push(client),
                 None => {}

@@ -145,6 +145,7 @@ fn a_signal_ends_every_connection_and_the_program() {
             five.iter_mut().for_each(|client| client.expect_disconnect(0x8b));
             four.iter_mut().for_each(Client::expect_closed);
             silent.expect_closed();
+            drop((five, four, silent));
             assert_eq!(broker.wait_for_exit().code(), Some(0));
         }
     }
@@ -170,6 +171,7 @@ fn a_shutdown_publishes_the_wills_to_who_is_still_there() {
             assert_eq!(heard, (0..6).map(|n| format!("wills/{n}")).collect::<Vec<_>>());
             watcher.expect_disconnect(0x8b);
         }
+        drop((watchers, testators));
         assert_eq!(broker.wait_for_exit().code(), Some(0));
     }
 }
@@ -193,8 +195,10 @@ fn a_client_that_does_not_read_cannot_hold_a_shutdown_up() {
 fn after_a_shutdown_the_port_is_free_again() {
     let broker = Broker::start(2, &[]);
     let address = broker.address;
-    let _client = Client::new(&broker, Version::V5);
+    let mut client = Client::new(&broker, Version::V5);
     broker.signal(Signal::TERM);
+    client.expect_disconnect(0x8b);
+    drop(client);
     assert_eq!(broker.wait_for_exit().code(), Some(0));
     // The first --listen of a broker of the tests is a port of its own; the one asked for is the second.
     let mut again = Broker::start(1, &["--listen", &address.to_string()]);

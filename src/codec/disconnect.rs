@@ -63,7 +63,8 @@ impl<'a> Disconnect<'a> {
         Ok(())
     }
 
-    /// Appends the whole packet: before 5.0 without a body, else in the shortest form.
+    /// Appends the whole packet: before 5.0 without a body, else empty for a plain [`ReasonCode::Success`]. With a
+    /// reason it has its property length even if that is zero: some clients cannot read it without.
     pub fn encode(&self, version: Version, out: &mut Vec<u8>) {
         let has_properties = *self != Disconnect::new(self.reason);
         encode_packet(PacketType::Disconnect.first(), out, |out| {
@@ -71,14 +72,12 @@ impl<'a> Disconnect<'a> {
                 return;
             }
             write_u8(self.reason.code(), out);
-            if has_properties {
-                write_section(out, |out| {
-                    write_optional(Property::SessionExpiryInterval, self.session_expiry, out);
-                    write_bytes(Property::ReasonString, self.reason_string, out);
-                    write_bytes(Property::ServerReference, self.server_reference, out);
-                    self.user_properties.write(out);
-                });
-            }
+            write_section(out, |out| {
+                write_optional(Property::SessionExpiryInterval, self.session_expiry, out);
+                write_bytes(Property::ReasonString, self.reason_string, out);
+                write_bytes(Property::ServerReference, self.server_reference, out);
+                self.user_properties.write(out);
+            });
         });
     }
 }

@@ -126,6 +126,8 @@ pub struct ScanPart {
     pub scan: u64,
     /// Messages in the order of their topics.
     pub messages: Vec<RetainedMessage>,
+    /// By shard: the last of its retained publishes that the owner had applied.
+    pub applied: Box<[u64]>,
     /// Where to go on; `None` when this was all.
     pub after: Option<Box<str>>,
 }

@@ -83,6 +83,7 @@ impl Children {
                     }
                     Children::Many(map)
                 } else {
+                    // ORDER: sorted below.
                     let mut list: Vec<_> = map.into_iter().collect();
                     list.sort_unstable_by_key(|(_, node)| *node);
                     Children::Few(list)

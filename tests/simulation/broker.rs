@@ -286,6 +286,15 @@ impl Broker {
         self.after_input(to);
     }
 
+    /// Hands the core everything that a client wrote, at once.
+    pub fn hand_all_in(&mut self, number: usize) {
+        let pipe = &mut self.pipes[number];
+        let Place::Open { shard, conn, .. } = pipe.place else { panic!("the pipe is not open") };
+        let bytes: Vec<u8> = pipe.up.drain(..).collect();
+        self.cores[shard].handle_bytes(self.now, conn, &bytes);
+        self.after_input(shard);
+    }
+
     fn accept(&mut self, pipe: usize) {
         let Place::Backlog(shard) = self.pipes[pipe].place else {
             unreachable!("only a backlog is accepted")

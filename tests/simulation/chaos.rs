@@ -4,7 +4,7 @@ use crate::client::{Client, Filter, Wish};
 use crate::oracle::Oracle;
 use crate::rng::Rng;
 use ringmq::codec::{QoS, ReasonCode, Version};
-use ringmq::limits::Limits;
+use ringmq::limits::{Limits, QueuePolicy};
 use ringmq::metrics::Counters;
 use ringmq::router::Keys;
 use ringmq::shard::core::CloseCause;
@@ -40,6 +40,11 @@ const RETAINED_FILTERS: [Filter; 4] = [
     filter("r/1", QoS::AtLeastOnce, false, Some(9)),
     filter("r/#", QoS::ExactlyOnce, false, None),
 ];
+
+/// What some clients take at most, bytes.
+const SMALL_PACKET: u32 = 150;
+/// Payloads that everybody takes, bytes.
+const SMALL_PAYLOAD: usize = 100;
 
 /// What one seed makes of a run.
 struct Shape {
@@ -95,12 +100,29 @@ struct World {
 pub fn run(seed: u64) -> u64 {
     let mut shape_rng = Rng::new(seed, 1);
     let shape = Shape::new(&mut shape_rng);
+    run_shape(seed, shape, shape_rng, false)
+}
+
+/// One run with queues so short that messages are dropped: no more than were counted may be missing.
+pub fn run_with_short_queues(seed: u64) -> u64 {
+    let mut shape_rng = Rng::new(seed, 6);
+    let mut shape = Shape::new(&mut shape_rng);
+    let policies = [QueuePolicy::DropOldest, QueuePolicy::DropNewest, QueuePolicy::Refuse];
+    shape.limits.queue_policy = shape_rng.pick(&policies);
+    shape.limits.max_queued_messages = shape_rng.pick(&[1, 3, 20]);
+    shape.limits.max_queued_bytes = shape_rng.pick(&[200, 20_000]);
+    shape.limits.max_group_queue = shape_rng.pick(&[1, 4]);
+    shape.limits.max_inflight = shape_rng.pick(&[1, 2]);
+    run_shape(seed, shape, shape_rng, true)
+}
+
+fn run_shape(seed: u64, shape: Shape, mut shape_rng: Rng, is_short: bool) -> u64 {
     let broker = Broker::new(shape.shards, shape.limits.clone(), shape.ring_room, seed, Rng::new(seed, 2));
     let versions = [Version::V5, Version::V5, Version::V311, Version::V31];
     let mut world = World {
         broker,
         clients: (0..shape.clients).map(|index| Client::new(index, shape_rng.pick(&versions))).collect(),
-        oracle: Oracle::default(),
+        oracle: Oracle::new(is_short),
         workload: Rng::new(seed, 3),
         schedule: Rng::new(seed, 4),
         faults: Rng::new(seed, 5),
@@ -116,6 +138,7 @@ pub fn run(seed: u64) -> u64 {
         }
         world.settle();
         world.oracle.check_quiet();
+        world.check_drops();
         let pause = world.workload.pick(&[0, 500, 5_000, 50_000, 5_000_000]);
         world.pass_time(pause);
     }
@@ -155,13 +178,20 @@ impl World {
         self.clients.iter_mut().for_each(Client::notice_rest);
     }
 
+    /// What is missing was counted.
+    fn check_drops(&self) {
+        let Counters { dropped_queue_full, dropped_group_queue, .. } = self.broker.counters();
+        let (missing, dropped) = (self.oracle.missing.unwrap_or(0), dropped_queue_full + dropped_group_queue);
+        assert!(missing <= dropped, "{missing} messages are missing, {dropped} were dropped");
+    }
+
     fn wish(&mut self, clean: bool) -> Wish {
         let rng = &mut self.workload;
         Wish {
             clean,
             expiry: rng.pick(&[0, 1, 30, 600, u32::MAX]),
             receive_maximum: rng.pick(&[1, 2, 7, u16::MAX]),
-            max_packet: None,
+            max_packet: rng.pick(&[None, None, None, Some(SMALL_PACKET)]),
             aliases: rng.pick(&[0, 1, 20]),
             will: if rng.chance(40) { Some(("w/x", rng.pick(&[0, 0, 2, 40]))) } else { None },
         }
@@ -204,8 +234,13 @@ impl World {
                 let expiry = (!retain && rng.chance(5)).then(|| rng.pick(&[0, 1, 3]));
                 let qos = QoS::from_bits(qos).expect("below 3");
                 let expiry = expiry.filter(|_| actor.is_v5());
+                let size = if retain { 8 } else { size };
                 for _ in 0..rng.pick(&[1, 1, 4]) {
-                    actor.publish(broker, oracle, topic, qos, retain, size, expiry, &mut self.schedule);
+                    let sent =
+                        actor.publish(broker, oracle, topic, qos, retain, size, expiry, &mut self.schedule);
+                    if let Some(message) = sent {
+                        oracle.messages[message].is_exempt = size > SMALL_PAYLOAD || expiry.is_some();
+                    }
                 }
             }
             60..85 => {
@@ -269,11 +304,11 @@ impl World {
         self.rest();
     }
 
-    /// Faults end, whoever has a session comes back, and everything comes to rest.
+    /// Faults end, whoever may have a session comes back to it or ends it, and everything comes to rest.
     fn settle(&mut self) {
         self.rest();
         for client in 0..self.clients.len() {
-            if self.clients[client].has_session() && !self.clients[client].is_up() {
+            if self.clients[client].may_have_session() && !self.clients[client].is_up() {
                 let wish = Wish { expiry: 600, ..self.wish(false) };
                 self.connect(client, wish);
             }

@@ -138,9 +138,9 @@ impl Client {
     pub fn is_linked(&self) -> bool {
         self.link.is_some()
     }
-    /// Whether its session at the broker is to be gone on with.
-    pub fn has_session(&self) -> bool {
-        matches!(self.belief, Belief::Present(_))
+    /// Whether it may have a session at the broker.
+    pub fn may_have_session(&self) -> bool {
+        self.belief != Belief::Absent
     }
     /// Whether it speaks version 5.
     pub fn is_v5(&self) -> bool {
@@ -331,7 +331,7 @@ impl Client {
         None
     }
 
-    /// PUBLISH, if a packet id is free and the broker takes more.
+    /// PUBLISH, if a packet id is free and the broker takes more. Returns the number of the message.
     #[allow(clippy::too_many_arguments)]
     pub fn publish(
         &mut self,
@@ -343,14 +343,13 @@ impl Client {
         size: usize,
         expiry: Option<u32>,
         rng: &mut Rng,
-    ) {
+    ) -> Option<usize> {
         let session = self.session.expect("connected");
         let mut packet_id = 0;
         if qos > QoS::AtMostOnce {
             let most = self.link.as_ref().expect("connected").receive_maximum;
             let has_room = self.outgoing.len() < usize::from(most);
-            let Some(id) = self.new_id().filter(|_| has_room) else { return };
-            packet_id = id;
+            packet_id = self.new_id().filter(|_| has_room)?;
         }
         let link = self.link.as_mut().expect("connected");
         let mut alias = None;
@@ -367,7 +366,6 @@ impl Client {
             }
         }
         let message = oracle.publish(self.index, session, topic, qos as u8, retain);
-        oracle.messages[message].is_exempt = expiry.is_some();
         let payload = payload(message, size);
         let properties = MessageProperties { message_expiry: expiry, ..MessageProperties::default() };
         let publish = Publish {
@@ -385,6 +383,7 @@ impl Client {
         if qos > QoS::AtMostOnce {
             self.outgoing.push_back(Outgoing { id: packet_id, message, is_released: false, size });
         }
+        Some(message)
     }
 
     /// SUBSCRIBE.
@@ -564,11 +563,17 @@ impl Client {
 
     /// PUBACK or PUBREC.
     fn handle_ack(&mut self, broker: &mut Broker, oracle: &mut Oracle, ack: &Ack<'_>, qos: QoS) {
-        assert!(!ack.reason.is_error(), "{} gets {ack:?}", self.id);
+        let is_refused = ack.reason == ReasonCode::QuotaExceeded && oracle.missing.is_some();
+        assert!(is_refused || !ack.reason.is_error(), "{} gets {ack:?}", self.id);
         let at = self.outgoing.iter().position(|out| out.id == ack.packet_id);
         let at = at.unwrap_or_else(|| panic!("{} gets {ack:?} for nothing", self.id));
         let message = &mut oracle.messages[self.outgoing[at].message];
         assert_eq!(message.qos, qos as u8, "the wrong acknowledgement");
+        if is_refused {
+            message.outcome = Outcome::Unknown;
+            self.outgoing.remove(at);
+            return;
+        }
         message.outcome = Outcome::Taken;
         if qos == QoS::AtLeastOnce {
             self.outgoing.remove(at);

@@ -368,17 +368,22 @@ impl Client {
         while self.try_receive().is_some() {}
     }
 
-    /// The packets until the close; `None` if it does not come.
+    /// The packets until the close, or what came instead of it: the answer to a PINGREQ shows that the connection
+    /// is still served.
     #[track_caller]
-    pub fn until_closed(&mut self) -> Option<Vec<Packet>> {
+    pub fn until_closed(&mut self) -> Result<Vec<Packet>, Vec<Packet>> {
+        self.send(&packet::ping());
         let mut packets = Vec::new();
         while !self.would_wait(PATIENCE) {
             match self.try_receive() {
                 Some(packet) => packets.push(packet),
-                None => return Some(packets),
+                None => return Ok(packets),
+            }
+            if packets.last() == Some(&Packet::Pingresp) {
+                break;
             }
         }
-        None
+        Err(packets)
     }
 
     /// Everything until the close, not decoded: for answers whose version is open.

@@ -184,12 +184,12 @@ impl Core {
 
     /// A client's message: finds its route by the connection's memory if that still holds.
     fn publish_from(&mut self, now: Time, slot: u32, publication: &Publication<'_>) -> Published {
-        let remembered = self.connections[slot as usize].route.as_ref();
+        let remembered = self.connections[slot as usize].route.upgrade();
         let route = match remembered {
-            Some(route) if *route.topic == *publication.topic && self.router.is_fresh(route) => route.clone(),
+            Some(route) if *route.topic == *publication.topic && self.router.is_fresh(&route) => route,
             _ => {
                 let route = self.router.route(publication.topic);
-                self.connections[slot as usize].route = Some(route.clone());
+                self.connections[slot as usize].route = Rc::downgrade(&route);
                 route
             }
         };
@@ -209,7 +209,10 @@ impl Core {
         let mut number = 0;
         if publication.retain {
             match self.retain(publication) {
-                Ok(retained) => number = retained,
+                Ok(retained) => {
+                    number = retained;
+                    self.note_live_retained(publication.topic, self.shard, number);
+                }
                 Err(reason) => return Published::Refused(reason),
             }
         }
@@ -229,9 +232,6 @@ impl Core {
 
     /// To this shard's own subscribers.
     fn deliver_along(&mut self, now: Time, publication: &Publication<'_>, route: &Route) {
-        if publication.retain {
-            self.note_live_retained(publication.topic);
-        }
         for subscriber in &route.direct {
             if subscriber.when != When::Always {
                 let is_own = self.sessions[subscriber.session as usize].key == publication.publisher;
@@ -247,8 +247,12 @@ impl Core {
 
     /// A message that another shard's client published.
     pub(super) fn deliver_routed(&mut self, now: Time, from: u8, routed: &RoutedMessage) {
-        self.note_seen(from, routed.retained);
-        let route = self.router.route(routed.message.topic());
+        let topic = routed.message.topic();
+        if routed.retained > 0 {
+            self.note_seen(from, routed.retained);
+            self.note_live_retained(topic, from, routed.retained);
+        }
+        let route = self.router.route(topic);
         self.deliver_along(now, &routed.message.publication(), &route);
     }
 

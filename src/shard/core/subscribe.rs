@@ -9,7 +9,7 @@ use crate::router::{InterestChange, Member, Subscriber};
 use crate::session::subscriptions::Subscription;
 use crate::shard::envelope::{Announcement, Envelope};
 use crate::time::Time;
-use crate::topic::{Shared, check_filter, parse_shared};
+use crate::topic::{check_filter, parse_shared};
 use std::collections::VecDeque;
 
 /// A SUBSCRIBE that waits for the other shards.
@@ -51,6 +51,11 @@ impl Announcements {
 
 impl Core {
     pub(super) fn handle_subscribe(&mut self, now: Time, slot: u32, subscribe: &Subscribe<'_>) -> Flow {
+        let is_v5 = self.connections[slot as usize].is_v5();
+        if let Some(reason) = subscribe.filters().find_map(|filter| malformed(&filter, is_v5)) {
+            self.disconnect(now, slot, reason);
+            return Flow::Stop;
+        }
         let id = subscribe.subscription_id.unwrap_or(0);
         let announcement = self.announcements.last + 1;
         let mut waiting = Waiting {
@@ -64,16 +69,8 @@ impl Core {
         for filter in subscribe.filters() {
             match self.subscribe(now, slot, &filter, id, announcement, &mut waiting, &mut changes) {
                 Ok(qos) => waiting.reasons.push(qos as u8),
-                Err(ReasonCode::ProtocolError) => {
-                    self.announce(changes);
-                    self.disconnect(now, slot, ReasonCode::ProtocolError);
-                    return Flow::Stop;
-                }
-                Err(reason) => {
-                    let is_v5 = self.connections[slot as usize].is_v5();
-                    // [MQTT-3.9.3-2] of 3.1.1 knows one failure.
-                    waiting.reasons.push(if is_v5 { reason.code() } else { 0x80 });
-                }
+                // [MQTT-3.9.3-2] of 3.1.1 knows one failure.
+                Err(reason) => waiting.reasons.push(if is_v5 { reason.code() } else { 0x80 }),
             }
         }
         // Without a change it is a question only: whether what was retained before is where a scan finds it.
@@ -100,7 +97,11 @@ impl Core {
         waiting: &mut Waiting,
         changes: &mut Vec<InterestChange>,
     ) -> Result<QoS, ReasonCode> {
-        let shared = self.check_subscription(slot, filter)?;
+        let levels = self.limits.max_topic_levels;
+        let shared = parse_shared(filter.filter, levels).map_err(|_| ReasonCode::TopicFilterInvalid)?;
+        if shared.is_none() && check_filter(filter.filter, levels).is_err() {
+            return Err(ReasonCode::TopicFilterInvalid);
+        }
         let granted = filter.options.qos.min(QoS::from_bits(self.limits.max_qos).unwrap_or(QoS::ExactlyOnce));
         let options = SubscribeOptions { qos: granted, ..filter.options };
         let session_slot = self.connections[slot as usize].session;
@@ -134,25 +135,6 @@ impl Core {
             }
         }
         Ok(granted)
-    }
-
-    fn check_subscription<'a>(
-        &self,
-        slot: u32,
-        filter: &SubscribeFilter<'a>,
-    ) -> Result<Option<Shared<'a>>, ReasonCode> {
-        let levels = self.limits.max_topic_levels;
-        let is_v5 = self.connections[slot as usize].is_v5();
-        let shared = parse_shared(filter.filter, levels).map_err(|_| ReasonCode::TopicFilterInvalid)?;
-        match shared {
-            // [MQTT-3.8.3-4]
-            Some(_) if is_v5 && filter.options.no_local => Err(ReasonCode::ProtocolError),
-            Some(shared) => Ok(Some(shared)),
-            None => match check_filter(filter.filter, levels) {
-                Ok(()) => Ok(None),
-                Err(_) => Err(ReasonCode::TopicFilterInvalid),
-            },
-        }
     }
 
     /// Tells the other shards what this one is interested in.
@@ -195,33 +177,35 @@ impl Core {
         }
     }
 
-    /// SUBACK ([MQTT-3.8.4-1]), then the retained messages.
+    /// SUBACK ([MQTT-3.8.4-1]), then the retained messages. If the connection is gone only SUBACK is lost: the
+    /// session, if there is still one, has its subscription, and gets what belongs to it when its client is back.
     fn finish_subscribe(&mut self, now: Time, waiting: Waiting) {
-        if !self.is_live(waiting.conn) {
-            waiting.scans.iter().for_each(|scan| self.end_scan(*scan));
-            return;
+        if self.is_live(waiting.conn) {
+            let suback = SubAck::new(waiting.packet_id, &waiting.reasons);
+            self.write(waiting.conn.slot, PacketType::SubAck, |version, out| suback.encode(version, out));
         }
-        let slot = waiting.conn.slot;
-        let suback = SubAck::new(waiting.packet_id, &waiting.reasons);
-        self.write(slot, PacketType::SubAck, |version, out| suback.encode(version, out));
         for scan in waiting.scans {
             self.begin_scan(now, scan);
         }
     }
 
     pub(super) fn handle_unsubscribe(&mut self, now: Time, slot: u32, unsubscribe: &Unsubscribe<'_>) -> Flow {
+        if let Some(reason) = unsubscribe.filters().find_map(malformed_filter) {
+            self.disconnect(now, slot, reason);
+            return Flow::Stop;
+        }
         let session = self.connections[slot as usize].session;
         let mut reasons = Vec::new();
         let mut changes = Vec::new();
         for filter in unsubscribe.filters() {
             let existed = self.sessions[session as usize].subscriptions.remove(filter).is_some();
             if existed {
+                self.cancel_scan_of(session, filter);
                 changes.extend(self.withdraw(now, session, filter));
             }
             let reason = if existed { ReasonCode::Success } else { ReasonCode::NoSubscriptionExisted };
             reasons.push(reason.code());
         }
-        self.cancel_scans_without_subscription(session);
         self.announce(changes);
         let unsuback = UnsubAck::new(unsubscribe.packet_id, &reasons);
         self.write(slot, PacketType::UnsubAck, |version, out| unsuback.encode(version, out));
@@ -265,4 +249,25 @@ impl Core {
         self.sessions[session as usize].subscriptions = subscriptions;
         self.announce(changes);
     }
+}
+
+/// What ends the connection before any filter beside this one counts. A filter that is only too deep for this broker
+/// is refused by SUBACK.
+fn malformed(filter: &SubscribeFilter<'_>, is_v5: bool) -> Option<ReasonCode> {
+    let is_shared = matches!(parse_shared(filter.filter, usize::MAX), Ok(Some(_)));
+    if is_shared && is_v5 && filter.options.no_local {
+        // [MQTT-3.8.3-4]
+        return Some(ReasonCode::ProtocolError);
+    }
+    malformed_filter(filter.filter)
+}
+
+/// What is no filter at all ([MQTT-4.7.1-1], -2, [MQTT-4.7.3-1], [MQTT-4.8.2-1], -2).
+fn malformed_filter(filter: &str) -> Option<ReasonCode> {
+    let is_filter = match parse_shared(filter, usize::MAX) {
+        Ok(Some(_)) => true,
+        Ok(None) => check_filter(filter, usize::MAX).is_ok(),
+        Err(_) => false,
+    };
+    (!is_filter).then_some(ReasonCode::TopicFilterInvalid)
 }
