@@ -83,7 +83,7 @@ pub struct CommandSender<C> {
 }
 
 impl<C> CommandSender<C> {
-    /// Sends without waiting; gives the command back when [`MAX_COMMANDS`] wait already or the shard has ended.
+    /// Sends without waiting; gives the command back when `MAX_COMMANDS` wait already or the shard has ended.
     pub fn send(&self, command: C) -> Result<(), C> {
         match self.commands.try_send(command) {
             Ok(()) => {
@@ -171,7 +171,7 @@ impl<E, C> Port<E, C> {
         }
     }
 
-    /// Hands the envelopes of `peer` that were there at the begin of the turn (at most [`DRAIN_AT_ONCE`]) to `take`;
+    /// Hands the envelopes of `peer` that were there at the begin of the turn (at most `DRAIN_AT_ONCE`) to `take`;
     /// true when more are waiting.
     pub fn drain(&mut self, peer: usize, mut take: impl FnMut(E)) -> bool {
         let consumer = self.inbound[peer].as_mut().expect("a shard does not send to itself");
@@ -322,7 +322,7 @@ mod tests {
                 thread::spawn(move || {
                     let peers: Vec<usize> = port.peers().collect();
                     let mut sent = 0;
-                    let mut received = vec![0; 3];
+                    let mut received = [0; 3];
                     while sent < ROUNDS || peers.iter().any(|&peer| received[peer] < ROUNDS) {
                         let mut progress = false;
                         port.begin_turn();

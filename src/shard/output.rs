@@ -72,8 +72,7 @@ impl Output {
     pub fn single(&self) -> Option<&[u8]> {
         if self.segments.is_empty() { Some(&self.tail[self.sent..]) } else { None }
     }
-    /// The socket took `count` bytes. An empty output gives a large buffer back at once and keeps a small one
-    /// until [`Output::release`].
+    /// The socket took `count` bytes.
     pub fn advance(&mut self, mut count: usize) {
         while let Some(front) = self.segments.front() {
             let left = front.len() - self.sent;

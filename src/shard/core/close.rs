@@ -1,9 +1,12 @@
 //! How connections and sessions end, and what becomes of their wills.
 use super::connection::{Connection, Phase};
 use super::{Action, ConnId, Core};
-use crate::codec::{ConnAck, Disconnect, PacketType, ReasonCode, Version};
+use crate::codec::{ConnAck, ConnAckProperties, Disconnect, PacketType, ReasonCode, Version};
 use crate::session::Will;
 use crate::time::Time;
+
+/// Bytes around a reason string in CONNACK and DISCONNECT, at most.
+const REASON_STRING_MARGIN: usize = 16;
 
 /// A connection that is to be ended once nothing is in the middle of using it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,10 +62,18 @@ impl Core {
             return self.drop_connection(slot);
         }
         self.counters.closes[usize::from(reason.code())] += 1;
-        self.write(slot, PacketType::ConnAck, |version, out| {
-            ConnAck::new(false, reason).encode(version, out)
-        });
+        let reason_string = self.reason_string(slot, reason);
+        let properties = ConnAckProperties { reason_string, ..ConnAckProperties::default() };
+        let connack = ConnAck { session_present: false, reason, properties };
+        self.write(slot, PacketType::ConnAck, |version, out| connack.encode(version, out));
         self.drop_connection(slot);
+    }
+
+    /// The reason in words, unless it would make the packet too large for the client ([MQTT-3.2.2-19],
+    /// [MQTT-3.14.2-3]). Both packets may carry it whatever Request Problem Information says ([MQTT-3.1.2-29]).
+    fn reason_string(&self, slot: u32, reason: ReasonCode) -> Option<&'static str> {
+        let room = self.connections[slot as usize].max_packet as usize;
+        Some(reason.text()).filter(|text| text.len() + REASON_STRING_MARGIN <= room)
     }
 
     /// Ends the connection of a client that broke a rule, or that must go ([MQTT-4.13.1-1]): version 5 is told why.
@@ -79,7 +90,9 @@ impl Core {
         }
         if self.connections[slot as usize].version == Version::V5 {
             let packet = PacketType::Disconnect;
-            self.write(slot, packet, |version, out| Disconnect::new(reason).encode(version, out));
+            let reason_string = self.reason_string(slot, reason);
+            let disconnect = Disconnect { reason_string, ..Disconnect::new(reason) };
+            self.write(slot, packet, |version, out| disconnect.encode(version, out));
         }
         let conn = self.id(slot);
         let connection = self.forget(slot);
