@@ -196,7 +196,7 @@ fn a_connect_cut_short_anywhere_is_never_accepted() {
             client.send(&packet(0x10, &whole[..length]));
             let answer = client.read_to_close();
             let refused =
-                answer.is_empty() || (version.is_5() && answer.starts_with(&[0x20, 3, 0, MALFORMED]));
+                answer.is_empty() || (version.is_5() && answer[..4] == [0x20, answer[1], 0, MALFORMED]);
             assert!(refused, "the first {length} of {} bytes: {answer:02x?}", whole.len());
         }
     });
@@ -342,7 +342,7 @@ fn reserved_flag_bits_of_connect_are_malformed() {
             client.send(&packet(0x10 | bits, &Connect::new(version, &unique("c")).body()));
             let answer = client.read_to_close();
             let refused =
-                answer.is_empty() || (version.is_5() && answer.starts_with(&[0x20, 3, 0, MALFORMED]));
+                answer.is_empty() || (version.is_5() && answer[..4] == [0x20, answer[1], 0, MALFORMED]);
             assert!(refused, "{bits}: {answer:02x?}");
         }
     });

@@ -98,7 +98,7 @@ fn a_connect_above_the_maximum_size_is_not_accepted() {
         client.send(&connect.encode());
         let answer = client.read_to_close();
         assert!(
-            answer.is_empty() || version.is_5() && answer.starts_with(&[0x20, 3, 0, 0x95]),
+            answer.is_empty() || version.is_5() && answer[..4] == [0x20, answer[1], 0, 0x95],
             "{answer:02x?}"
         );
     });
