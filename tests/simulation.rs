@@ -20,6 +20,8 @@ mod oracle;
 mod race;
 #[path = "simulation/rng.rs"]
 mod rng;
+#[path = "simulation/scripts.rs"]
+mod scripts;
 
 /// Says which seed failed.
 struct Seed(u64);
@@ -97,4 +99,14 @@ fn a_subscriber_sees_the_newest_retained_value_and_none_twice_in_every_schedule(
     }
     let schedules: u64 = starts.into_iter().map(race::explore_all).sum();
     println!("{schedules} schedules");
+}
+
+#[test]
+fn retained_messages_outlast_a_lost_suback() {
+    scripts::retained_messages_outlast_a_lost_suback();
+}
+
+#[test]
+fn what_an_old_client_is_not_told_is_counted() {
+    scripts::what_an_old_client_is_not_told_is_counted();
 }

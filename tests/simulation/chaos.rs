@@ -56,6 +56,7 @@ struct Shape {
     limits: Limits,
     /// Percent of the operations that break something.
     faults: usize,
+    versions: Vec<Version>,
 }
 
 impl Shape {
@@ -80,6 +81,7 @@ impl Shape {
             ring_room: rng.pick(&[1, 2, 5, 1000]),
             limits,
             faults: rng.pick(&[0, 2, 8]),
+            versions: vec![Version::V5, Version::V5, Version::V311, Version::V31],
         }
     }
 }
@@ -109,6 +111,10 @@ pub fn run_with_short_queues(seed: u64) -> u64 {
     let mut shape = Shape::new(&mut shape_rng);
     let policies = [QueuePolicy::DropOldest, QueuePolicy::DropNewest, QueuePolicy::Refuse];
     shape.limits.queue_policy = shape_rng.pick(&policies);
+    if shape.limits.queue_policy == QueuePolicy::Refuse {
+        // Older clients are not told what is refused.
+        shape.versions = vec![Version::V5];
+    }
     shape.limits.max_queued_messages = shape_rng.pick(&[1, 3, 20]);
     shape.limits.max_queued_bytes = shape_rng.pick(&[200, 20_000]);
     shape.limits.max_group_queue = shape_rng.pick(&[1, 4]);
@@ -118,10 +124,11 @@ pub fn run_with_short_queues(seed: u64) -> u64 {
 
 fn run_shape(seed: u64, shape: Shape, mut shape_rng: Rng, is_short: bool) -> u64 {
     let broker = Broker::new(shape.shards, shape.limits.clone(), shape.ring_room, seed, Rng::new(seed, 2));
-    let versions = [Version::V5, Version::V5, Version::V311, Version::V31];
     let mut world = World {
         broker,
-        clients: (0..shape.clients).map(|index| Client::new(index, shape_rng.pick(&versions))).collect(),
+        clients: (0..shape.clients)
+            .map(|index| Client::new(index, shape_rng.pick(&shape.versions)))
+            .collect(),
         oracle: Oracle::new(is_short),
         workload: Rng::new(seed, 3),
         schedule: Rng::new(seed, 4),

@@ -414,7 +414,10 @@ impl Oracle {
 
 fn miss(missing: &mut Option<u64>, what: impl FnOnce() -> String) {
     match missing {
-        Some(missing) => *missing += 1,
+        Some(missing) => {
+            crate::trace(what);
+            *missing += 1;
+        }
         None => panic!("{}", what()),
     }
 }
