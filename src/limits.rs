@@ -6,7 +6,7 @@ pub const MAX_SHARDS: usize = 128;
 /// The limits an operator can set. One copy per shard; constant while the broker runs.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections on the whole broker; one more is closed at accept. Divided evenly over the shards.
+    /// Connections on the whole broker; one more is closed at accept.
     pub max_connections: usize,
     /// Sessions on the whole broker, connected or not; a new one beyond it gets CONNACK 0x97 (3.1.1: 3).
     pub max_sessions: usize,
@@ -28,7 +28,7 @@ pub struct Limits {
     pub max_keep_alive: u16,
     /// Messages queued for one session beyond what is in flight; at the bound [`Limits::queue_policy`] decides.
     pub max_queued_messages: usize,
-    /// Bytes queued for one session; at the bound [`Limits::queue_policy`] decides.
+    /// Bytes queued for one session (or one shared-subscription group); at the bound [`Limits::queue_policy`] decides.
     pub max_queued_bytes: usize,
     /// What gives way when a session's queue is full.
     pub queue_policy: QueuePolicy,
@@ -43,7 +43,8 @@ pub struct Limits {
     pub max_subscriptions: usize,
     /// Retained messages on the whole broker; a new topic beyond it gets PUBACK 0x97 or is dropped and counted at QoS 0.
     pub max_retained: usize,
-    /// Messages in the queue of a shared-subscription group that has no connected member; the oldest gives way.
+    /// Messages in the queue of a shared-subscription group that has no connected member; the oldest gives way. It has
+    /// [`Limits::max_queued_bytes`] too.
     pub max_group_queue: usize,
     /// Envelopes waiting for one full ring beyond which the shard stops reading its connections.
     pub overflow_mark: usize,

@@ -19,6 +19,7 @@ use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 /// The exit code for settings or a machine we cannot start with.
@@ -124,13 +125,14 @@ fn start_shards(
     let mut sockets: Vec<_> = listeners.into_iter().map(|listener| listener.sockets.into_iter()).collect();
     let ends = mesh::mesh::<Envelope, Command>(shards).map_err(|error| format!("no doorbells: {error}"))?;
     let mut commands = Vec::with_capacity(shards);
+    let open = Arc::new(AtomicUsize::new(0));
     for (shard, (port, sender)) in ends.into_iter().enumerate() {
         let (limits, methods) = (limits.clone(), methods.clone());
         let core = CoreConfig { shard: shard as u8, shards: shards as u8, seed, limits, methods };
         let listeners = sockets.iter_mut().filter_map(Iterator::next).collect();
         let cpu = settings.placement[shard];
         let witness = ShardWitness { shard, reports: reports.clone() };
-        runtime::spawn(cpu, ShardConfig { core, listeners, port, start }, witness)
+        runtime::spawn(cpu, ShardConfig { core, listeners, port, open: open.clone(), start }, witness)
             .map_err(|error| format!("shard {shard} cannot start on core {cpu}: {error}"))?;
         commands.push(sender);
     }

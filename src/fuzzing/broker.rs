@@ -3,6 +3,7 @@
 use super::peer::{Peer, Place};
 use super::source::Source;
 use crate::auth::test_method::TestMethod;
+use crate::codec::Ack;
 use crate::limits::{Limits, QueuePolicy};
 use crate::shard::core::{Action, CloseCause, Command, ConnId, Core, CoreConfig, ShardId};
 use crate::shard::envelope::Socket;
@@ -209,6 +210,39 @@ impl Broker {
             }
         }
         panic!("the shards never come to rest");
+    }
+
+    /// Clients acknowledge what they have received, until nothing is on its way to any that can.
+    pub fn acknowledge(&mut self) {
+        self.settle();
+        for _ in 0..MOST_ROUNDS {
+            let mut is_any = false;
+            for number in 0..PEERS {
+                let Some(peer) = &mut self.peers[number] else { continue };
+                if let Some((packet, id)) = peer.received.next_ack()
+                    && let Some(version) = peer.sent.version()
+                    && peer.sent.is_whole()
+                {
+                    let mut out = Vec::new();
+                    Ack::new(id).encode(packet, version, &mut out);
+                    peer.sent.write(&out);
+                    is_any = true;
+                    self.deliver(number, usize::MAX);
+                }
+            }
+            self.settle();
+            if !is_any {
+                return self.check_delivered();
+            }
+        }
+        panic!("there is no end of deliveries");
+    }
+
+    fn check_delivered(&self) {
+        let can_ack = |peer: &Peer| !peer.received.is_connected() || peer.sent.is_whole();
+        if !self.is_shut_down && self.peers.iter().flatten().all(can_ack) {
+            self.cores.iter().for_each(|core| assert_eq!(core.audit().undelivered, 0, "never delivered"));
+        }
     }
 
     fn check_answers(&self) {

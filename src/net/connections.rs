@@ -14,6 +14,8 @@ use rustix::net::{Shutdown, shutdown};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Completions taken from the kernel in one turn; more wait for the next.
 const COMPLETIONS_PER_TURN: usize = 4096;
@@ -103,6 +105,8 @@ pub struct Connections {
     ring: Ring,
     slots: Vec<Slot>,
     live: usize,
+    /// Connections of all shards together.
+    open: Arc<AtomicUsize>,
     held: HashMap<u32, Vec<u8>>,
     /// Completions about anything but received bytes, oldest first.
     control: VecDeque<Completion>,
@@ -121,13 +125,15 @@ fn token(op: Op, conn: ConnId) -> Token {
 
 impl Connections {
     /// No connections; accepts on `listeners`, and reports when `doorbell` (an eventfd that outlives this) is rung.
-    pub fn new(listeners: Vec<OwnedFd>, doorbell: RawFd) -> io::Result<Connections> {
+    /// `open` counts the connections of all shards together.
+    pub fn new(listeners: Vec<OwnedFd>, doorbell: RawFd, open: Arc<AtomicUsize>) -> io::Result<Connections> {
         let mut ring = Ring::new()?;
         let acceptor = Acceptor::new(&mut ring, listeners);
         let mut connections = Connections {
             ring,
             slots: Vec::new(),
             live: 0,
+            open,
             held: HashMap::new(),
             control: VecDeque::new(),
             inbox: VecDeque::new(),
@@ -210,6 +216,15 @@ impl Connections {
         }
     }
 
+    /// Counts a new connection; false if there are `most` already. Not on the path of any message, so that a counter
+    /// which all shards share does no harm here.
+    pub fn admit(&self, most: usize) -> bool {
+        let admitted = self
+            .open
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| (open < most).then_some(open + 1));
+        admitted.is_ok()
+    }
+
     /// Registers a socket and receives from it.
     pub fn adopt(&mut self, conn: ConnId, socket: OwnedFd) {
         let index = conn.slot as usize;
@@ -262,6 +277,7 @@ impl Connections {
     /// Sends `output` as far as the socket takes it within a bounded time, and closes.
     pub fn close(&mut self, conn: ConnId, output: Output, now: Time) {
         let Some((socket, flags)) = self.remove(conn) else { return };
+        self.open.fetch_sub(1, Ordering::Relaxed);
         let in_flight = flags & (ARMED | BLOCKED) != 0;
         if flags & (BROKEN | ENDED | FAILED) != 0 {
             self.ring.close(socket, in_flight);
@@ -410,6 +426,7 @@ impl Connections {
     /// Closes without ado.
     pub fn discard(&mut self, conn: ConnId) {
         if let Some((socket, flags)) = self.remove(conn) {
+            self.open.fetch_sub(1, Ordering::Relaxed);
             self.ring.close(socket, flags & (ARMED | BLOCKED) != 0);
         }
     }

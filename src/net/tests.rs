@@ -29,7 +29,7 @@ impl Bench {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let Listener { address, sockets } = listen_all(&[address], 1).unwrap().remove(0);
         let doorbell = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
-        let connections = Connections::new(sockets, doorbell.as_raw_fd()).unwrap();
+        let connections = Connections::new(sockets, doorbell.as_raw_fd(), std::sync::Arc::default()).unwrap();
         Bench { connections, doorbell, address, now: Time(0), next_slot: 0 }
     }
 

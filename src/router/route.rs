@@ -7,6 +7,9 @@ use std::rc::Rc;
 
 /// Topics remembered at most; one more and all are forgotten, which costs each its next search only.
 pub const CACHED_ROUTES: usize = 65_536;
+/// Bytes they take at most, with the same consequence: a topic with very many subscribers is as good as very many
+/// topics.
+pub const CACHED_BYTES: usize = 64 * 1024 * 1024;
 
 /// Whose messages a subscriber gets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,7 +29,7 @@ pub struct RouteSubscriber {
     /// Slot of the session on this shard.
     pub session: u32,
     ids_at: u32,
-    ids_len: u16,
+    ids_len: u32,
     /// Highest granted QoS.
     pub qos: QoS,
     /// Keep RETAIN as published.
@@ -88,7 +91,13 @@ impl Route {
     /// Subscription Identifiers that go with a delivery.
     pub fn ids(&self, subscriber: &RouteSubscriber) -> &[u32] {
         let at = subscriber.ids_at as usize;
-        &self.ids[at..at + usize::from(subscriber.ids_len)]
+        &self.ids[at..at + subscriber.ids_len as usize]
+    }
+
+    /// Bytes it takes, about.
+    fn size(&self) -> usize {
+        let ids = size_of_val(&*self.ids) + size_of_val(&*self.groups);
+        size_of::<Route>() + 2 * self.topic.len() + size_of_val(&*self.direct) + ids
     }
 
     /// Nobody is interested.
@@ -111,11 +120,22 @@ fn merge<'a>(same: impl Iterator<Item = &'a Subscriber>, when: When, ids: &mut V
         merged.session = subscriber.session;
         merged.qos = merged.qos.max(subscriber.qos);
         merged.retain_as_published |= subscriber.retain_as_published;
-        if subscriber.id != 0 && !ids[ids_at..].contains(&subscriber.id) {
+        if subscriber.id != 0 {
             ids.push(subscriber.id);
         }
     }
-    merged.ids_len = (ids.len() - ids_at).min(usize::from(u16::MAX)) as u16;
+    // Each once. A client can have very many filters that match one topic.
+    let own = &mut ids[ids_at..];
+    own.sort_unstable();
+    let mut once = 0;
+    for at in 0..own.len() {
+        if once == 0 || own[at] != own[once - 1] {
+            own[once] = own[at];
+            once += 1;
+        }
+    }
+    ids.truncate(ids_at + once);
+    merged.ids_len = once as u32;
     merged
 }
 
@@ -123,6 +143,8 @@ fn merge<'a>(same: impl Iterator<Item = &'a Subscriber>, when: When, ids: &mut V
 /// once when a wildcard filter does.
 pub struct RouteCache {
     routes: HashMap<Box<str>, Rc<Route>, ahash::RandomState>,
+    /// Of all routes in the map.
+    bytes: usize,
     generation: u64,
 }
 
@@ -130,7 +152,7 @@ impl RouteCache {
     /// Nothing remembered.
     pub fn new(seed: u64) -> RouteCache {
         let hasher = ahash::RandomState::with_seeds(seed, 4, 5, 6);
-        RouteCache { routes: HashMap::with_hasher(hasher), generation: 0 }
+        RouteCache { routes: HashMap::with_hasher(hasher), bytes: 0, generation: 0 }
     }
 
     /// The route of `topic`, if it is remembered and holds.
@@ -138,15 +160,20 @@ impl RouteCache {
         self.routes.get(topic).filter(|route| self.is_fresh(route)).cloned()
     }
 
-    /// Remembers a route.
+    /// Remembers a route. It is given away for a moment only: who wants to remember it too keeps it weakly, so that
+    /// what is forgotten here takes no memory.
     pub fn insert(&mut self, route: Route) -> Rc<Route> {
-        if self.routes.len() >= CACHED_ROUTES {
+        if self.routes.len() >= CACHED_ROUTES || self.bytes + route.size() > CACHED_BYTES {
             self.routes.clear();
+            self.bytes = 0;
             self.generation += 1;
         }
         route.generation.set(self.generation);
+        self.bytes += route.size();
         let route = Rc::new(route);
-        self.routes.insert(route.topic.clone(), route.clone());
+        if let Some(replaced) = self.routes.insert(route.topic.clone(), route.clone()) {
+            self.bytes -= replaced.size();
+        }
         route
     }
 
@@ -160,6 +187,7 @@ impl RouteCache {
         if !is_literal(filter) {
             self.generation += 1;
         } else if let Some(route) = self.routes.remove(filter) {
+            self.bytes -= route.size();
             route.stale.set(true);
         }
     }
@@ -183,6 +211,7 @@ mod tests {
             subscriber(1, 0, QoS::AtMostOnce, false),
             subscriber(2, 2, QoS::ExactlyOnce, false),
             subscriber(2, 1, QoS::AtLeastOnce, false),
+            subscriber(2, 2, QoS::AtMostOnce, false),
         ]);
         assert_eq!(route.direct.len(), 2);
         let merged = &route.direct[1];
@@ -198,6 +227,23 @@ mod tests {
         let of = |when| *route.direct.iter().find(|s| s.when == when).expect("both variants");
         assert_eq!(route.ids(&of(When::NotOwn)), [7, 8]);
         assert_eq!((of(When::OwnOnly).qos, route.ids(&of(When::OwnOnly))), (QoS::AtLeastOnce, &[8][..]));
+    }
+
+    #[test]
+    fn routes_of_many_subscribers_push_each_other_out() {
+        let mut cache = RouteCache::new(1);
+        let mut remembered = Vec::new();
+        for topic in 0..6 {
+            let subscribers = (0..1_000_000).map(|session| subscriber(session, 0, QoS::AtMostOnce, false));
+            let route =
+                Route::new(&topic.to_string(), subscribers.collect(), false, Vec::new(), ShardSet::EMPTY);
+            remembered.push(Rc::downgrade(&cache.insert(route)));
+        }
+        assert!(cache.bytes <= CACHED_BYTES);
+        let kept = remembered.iter().filter(|route| route.upgrade().is_some()).count();
+        assert!((1..5).contains(&kept), "{kept}");
+        (0..6).for_each(|topic| cache.invalidate(&topic.to_string()));
+        assert_eq!((cache.bytes, cache.routes.len()), (0, 0));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use glommio::{LocalExecutorBuilder, Placement};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 /// Received bytes handled in one turn before everything is flushed; more wait for the next turn.
@@ -35,6 +36,8 @@ pub struct ShardConfig {
     pub listeners: Vec<OwnedFd>,
     /// Its end of the mesh.
     pub port: Port<Envelope, Command>,
+    /// Connections of all shards together.
+    pub open: Arc<AtomicUsize>,
     /// When the process started: [`Time`] counts from here, on all shards alike.
     pub start: Instant,
 }
@@ -89,11 +92,11 @@ struct Shard {
 
 impl Shard {
     fn new(config: ShardConfig) -> io::Result<Shard> {
-        let ShardConfig { core, listeners, port, start } = config;
+        let ShardConfig { core, listeners, port, open, start } = config;
         let now = clock(start);
         let limits = core.limits.clone();
         Ok(Shard {
-            connections: Connections::new(listeners, port.doorbell())?,
+            connections: Connections::new(listeners, port.doorbell(), open)?,
             core: Core::new(core, now),
             port,
             limits,
@@ -189,8 +192,10 @@ impl Shard {
         while let Some(event) = self.connections.poll_event(wants_input && budget > 0, self.now) {
             match event {
                 Event::Accepted(socket) => {
-                    // At the limit of connections the socket is closed here.
-                    if let Some(conn) = self.core.handle_accept(self.now) {
+                    // At the limit of connections, and when the broker stops, the socket is closed here.
+                    if self.connections.admit(self.limits.max_connections)
+                        && let Some(conn) = self.core.handle_accept(self.now)
+                    {
                         self.connections.adopt(conn, socket);
                     }
                 }

@@ -4,7 +4,7 @@ use super::source::{NamedPath, Source, blank_literals, blank_tests, paths, test_
 
 /// The layer of each module; the longest prefix decides. A module may use its own layer and those below.
 /// `docs/ARCHITECTURE.md` says what the layers are.
-const LAYERS: [(&str, u8); 26] = [
+const LAYERS: &[(&str, u8)] = &[
     ("codec", 0),
     ("topic", 0),
     ("limits", 0),

@@ -8,7 +8,7 @@ use crate::router::Route;
 use crate::session::alias::{IncomingAliases, OutgoingAliases};
 use crate::time::Time;
 use bytes::{Bytes, BytesMut};
-use std::rc::Rc;
+use std::rc::Weak;
 
 /// How far a connection has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,8 +69,8 @@ pub(super) struct Connection {
     pub session: u32,
     pub output: Output,
     pub extras: Option<Box<Extras>>,
-    /// Where its last publish went.
-    pub route: Option<Rc<Route>>,
+    /// Where its last publish went, if the router remembers.
+    pub route: Weak<Route>,
     pub timer: Option<TimerId>,
     pub last_received: Time,
     /// Milliseconds of silence after which it is closed; 0 never.
@@ -128,7 +128,7 @@ impl Core {
             session: u32::MAX,
             output: Output::default(),
             extras: None,
-            route: None,
+            route: Weak::new(),
             timer: None,
             last_received: now,
             patience: 0,

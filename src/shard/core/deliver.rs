@@ -1,7 +1,9 @@
 //! From a message to a subscriber: straight into its connection's output, or into its session's queue.
 use super::Core;
 use super::connection::Connection;
-use crate::codec::{DeliveryHead, PacketType, QoS, delivery_size, encode_delivery, encode_delivery_header};
+use crate::codec::{
+    DeliveryHead, MAX_PACKET, PacketType, QoS, delivery_size, encode_delivery, encode_delivery_header,
+};
 use crate::limits::QueuePolicy;
 use crate::router::Route;
 use crate::session::alias::AliasUse;
@@ -84,7 +86,7 @@ impl Core {
             self.counters.dropped_expired += 1;
             return;
         }
-        if size(connection, now, publication, &sending) > connection.max_packet as usize {
+        if is_too_large(connection, now, publication, &sending) {
             // [MQTT-3.1.2-25]
             self.counters.dropped_too_large += 1;
             return;
@@ -102,9 +104,7 @@ impl Core {
             self.counters.dropped_expired += 1;
             return;
         }
-        if connection.max_packet != u32::MAX
-            && size(connection, now, publication, &sending) > connection.max_packet as usize
-        {
+        if is_too_large(connection, now, publication, &sending) {
             self.counters.dropped_too_large += 1;
             return;
         }
@@ -168,7 +168,7 @@ impl Core {
             Some(Repeat::Publish(packet_id, delivery)) => {
                 let Delivery { message, qos, retain, ids, .. } = delivery.clone();
                 let sending = Sending { dup: true, qos, retain, packet_id, ids: &ids };
-                if size(connection, now, &message.publication(), &sending) > connection.max_packet as usize {
+                if is_too_large(connection, now, &message.publication(), &sending) {
                     self.counters.dropped_too_large += 1;
                     self.skip_repeat(slot, packet_id, qos);
                     return true;
@@ -263,15 +263,26 @@ fn head<'a>(
     }
 }
 
-/// Bytes of the PUBLISH at its longest, which is with its topic and an alias.
-fn size(connection: &Connection, now: Time, publication: &Publication<'_>, sending: &Sending<'_>) -> usize {
-    if connection.max_packet == u32::MAX {
-        return 0;
+/// Bytes that fit into a packet whatever the broker adds.
+const NEVER_TOO_LARGE: usize = MAX_PACKET as usize / 2;
+
+/// Whether the PUBLISH at its longest, which is with its topic and an alias, exceeds what the client takes or what
+/// can be written down at all.
+fn is_too_large(
+    connection: &Connection,
+    now: Time,
+    publication: &Publication<'_>,
+    sending: &Sending<'_>,
+) -> bool {
+    let length = publication.payload.len() + publication.forwarded.len();
+    if connection.max_packet == u32::MAX && length < NEVER_TOO_LARGE {
+        return false;
     }
     let uses_aliases = connection.extras.as_ref().is_some_and(|extras| extras.outgoing_aliases.is_some());
     let head = head(now, publication, sending, uses_aliases.then_some(1));
     let (topic, forwarded) = (publication.topic.as_bytes(), publication.forwarded);
-    delivery_size(connection.version, &head, topic, forwarded, publication.payload.len())
+    let size = delivery_size(connection.version, &head, topic, forwarded, publication.payload.len());
+    size > connection.max_packet.min(MAX_PACKET) as usize
 }
 
 fn write_publish(

@@ -67,12 +67,11 @@ impl Core {
     /// The fast path: packets for the same topic as this connection's last publish, which need no decoding.
     fn receive_run(&mut self, now: Time, slot: u32, bytes: &[u8]) -> Option<usize> {
         let connection = &self.connections[slot as usize];
-        let route = connection.route.as_ref()?;
+        let route = connection.route.upgrade()?;
         let run = cut_run(bytes, connection.is_v5(), self.limits.max_packet, route.topic.as_bytes())?;
-        if !self.router.is_fresh(route) {
+        if !self.router.is_fresh(&route) {
             return None;
         }
-        let route = route.clone();
         self.publish_run(now, slot, &route, &run);
         Some(run.bytes.len())
     }

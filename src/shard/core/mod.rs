@@ -17,6 +17,7 @@ mod mesh;
 mod publish;
 mod registrar;
 mod retained;
+mod scans;
 mod shared;
 mod shutdown;
 mod subscribe;
@@ -38,6 +39,7 @@ use deadlines::Timer;
 use hashbrown::HashTable;
 use registrar::Registrar;
 use retained::Retained;
+use scans::Scans;
 use shared::GroupQueues;
 use shutdown::Stopping;
 use slab::Slab;
@@ -144,6 +146,7 @@ pub struct Core {
     registrar: Registrar,
     router: Router,
     retained: Retained,
+    scans: Scans,
     group_queues: GroupQueues,
     announcements: Announcements,
     /// Envelopes for the other shards, by shard.
@@ -182,6 +185,7 @@ impl Core {
             registrar: Registrar::new(shards),
             router: Router::new(shard, shards, keys.clone(), seed),
             retained: Retained::new(shards),
+            scans: Scans::new(seed),
             group_queues: GroupQueues::new(seed),
             announcements: Announcements::new(shards),
             outboxes: (0..shards).map(|_| VecDeque::new()).collect(),
@@ -205,10 +209,10 @@ impl Core {
         core
     }
 
-    /// A listener accepted a socket. `None`: the connection limit is reached or the broker stops; the shell closes it.
+    /// A listener accepted a socket. `None`: the broker stops; the shell closes it. The shell, which alone sees the
+    /// sockets of all shards, keeps [`Limits::max_connections`].
     pub fn handle_accept(&mut self, now: Time) -> Option<ConnId> {
-        let share = self.limits.max_connections.div_ceil(usize::from(self.shards));
-        if self.connections.len() >= share || self.stopping != Stopping::No {
+        if self.stopping != Stopping::No {
             return None;
         }
         self.counters.connections_opened += 1;

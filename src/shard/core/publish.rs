@@ -184,12 +184,12 @@ impl Core {
 
     /// A client's message: finds its route by the connection's memory if that still holds.
     fn publish_from(&mut self, now: Time, slot: u32, publication: &Publication<'_>) -> Published {
-        let remembered = self.connections[slot as usize].route.as_ref();
+        let remembered = self.connections[slot as usize].route.upgrade();
         let route = match remembered {
-            Some(route) if *route.topic == *publication.topic && self.router.is_fresh(route) => route.clone(),
+            Some(route) if *route.topic == *publication.topic && self.router.is_fresh(&route) => route,
             _ => {
                 let route = self.router.route(publication.topic);
-                self.connections[slot as usize].route = Some(route.clone());
+                self.connections[slot as usize].route = Rc::downgrade(&route);
                 route
             }
         };

@@ -18,20 +18,13 @@ use super::{Core, ShardId};
 use crate::codec::{QoS, ReasonCode};
 use crate::metrics::Counters;
 use crate::session::message::{Message, Publication};
-use crate::session::subscriptions::Subscription;
 use crate::shard::envelope::{Envelope, RetainedMessage, RoutedMessage, ScanPart, ScanRequest};
 use crate::time::Time;
-use crate::topic::{RetainedMap, has_wildcard, matches};
-use smallvec::SmallVec;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use crate::topic::RetainedMap;
+use std::collections::{BTreeSet, VecDeque};
 
-/// Messages in one part of a scan at most; the next part is asked for when the subscriber has room for it.
-pub const SCAN_MESSAGES: usize = 128;
 /// Payload bytes after which a part of a scan ends.
 pub const SCAN_BYTES: usize = 128 * 1024;
-/// Topics that may come live while a scan waits for its client; one more and the rest of the scan is dropped and
-/// counted.
-pub const SCAN_LIVE_TOPICS: usize = 65_536;
 
 /// An announcement whose answer waits for owners.
 struct Unanswered {
@@ -41,36 +34,6 @@ struct Unanswered {
     retained: u64,
     /// By owner: what must be applied before the answer.
     needs: Box<[u64]>,
-}
-
-/// The retained messages that match one new subscription, on their way to it.
-struct Scan {
-    session: u32,
-    filter: Box<str>,
-    subscription: Subscription,
-    /// Owners that are not finished; the first one is being asked.
-    owners: VecDeque<ShardId>,
-    after: Option<Box<str>>,
-    /// Topics that came live since the subscription was made, and the last retained publish of each shard to them.
-    live: BTreeMap<Box<str>, SmallVec<[(ShardId, u64); 1]>>,
-    /// SUBACK was sent.
-    has_begun: bool,
-    /// An owner was asked.
-    is_waiting: bool,
-    /// A part that came when there was no room for it.
-    parked: Option<ScanPart>,
-}
-
-impl Scan {
-    /// Whether something that came live is newer than what an owner holds, or is the same. `applied` is how far the
-    /// owner had applied each shard's publishes: what it had not yet is newer, what it had was replaced.
-    fn has_newer(&self, kept: &RetainedMessage, applied: &[u64]) -> bool {
-        let is_newer = |(origin, number): &(ShardId, u64)| {
-            let held = if *origin == kept.origin { kept.number - 1 } else { applied[usize::from(*origin)] };
-            *number > held
-        };
-        self.live.get(kept.message.topic()).is_some_and(|seen| seen.iter().any(is_newer))
-    }
 }
 
 /// One shard's part in retaining messages: as owner, as the shard of publishers, as the shard of subscribers.
@@ -91,8 +54,6 @@ pub(super) struct Retained {
     seen: Box<[u64]>,
     /// By shard: the last retained publish that it has said to be applied by its owner.
     settled: Box<[u64]>,
-    scans: BTreeMap<u64, Scan>,
-    scans_begun: u64,
 }
 
 impl Retained {
@@ -109,15 +70,9 @@ impl Retained {
             applied: zeros(),
             seen: zeros(),
             settled: zeros(),
-            scans: BTreeMap::new(),
-            scans_begun: 0,
         }
     }
 
-    /// Scans that are not finished.
-    pub fn scans(&self) -> usize {
-        self.scans.len()
-    }
     /// Announcements that are not answered.
     pub fn unanswered(&self) -> usize {
         self.unanswered.len()
@@ -288,8 +243,18 @@ impl Core {
     }
 }
 
-/// The shard of subscribers.
+/// The shard of subscribers; the rest of it is in [`super::scans`].
 impl Core {
+    /// This shard owns a retained message.
+    pub(super) fn has_retained(&self) -> bool {
+        !self.retained.messages.is_empty()
+    }
+
+    /// Whether a retained publish of `origin` was seen here already.
+    pub(super) fn is_seen(&self, origin: ShardId, number: u64) -> bool {
+        number <= self.retained.seen[usize::from(origin)]
+    }
+
     /// A retained publish of `origin` up to `number` was seen, or will not come.
     pub(super) fn note_seen(&mut self, origin: ShardId, number: u64) {
         let seen = &mut self.retained.seen[usize::from(origin)];
@@ -308,187 +273,5 @@ impl Core {
     pub(super) fn is_retained_settled(&self) -> bool {
         let Retained { seen, settled, .. } = &self.retained;
         self.peers().all(|peer| seen[usize::from(peer)] <= settled[usize::from(peer)])
-    }
-
-    /// Rule 3: the retained publish `number` of `origin` came live.
-    pub(super) fn note_live_retained(&mut self, topic: &str, origin: ShardId, number: u64) {
-        let mut overfull = Vec::new();
-        for (scan_number, scan) in &mut self.retained.scans {
-            if matches(&scan.filter, topic) {
-                let seen = scan.live.entry(topic.into()).or_default();
-                match seen.iter_mut().find(|(shard, _)| *shard == origin) {
-                    Some((_, last)) => *last = number,
-                    None => seen.push((origin, number)),
-                }
-                if scan.live.len() > SCAN_LIVE_TOPICS {
-                    overfull.push(*scan_number);
-                }
-            }
-        }
-        for scan in overfull {
-            self.counters.dropped_queue_full += 1;
-            self.end_scan(scan);
-        }
-    }
-
-    /// From now on notes what comes live for a new subscription, so that it gets no older retained message later.
-    /// Returns the number of the scan, which [`Core::begin_scan`] begins.
-    pub(super) fn prepare_scan(&mut self, session: u32, filter: &str, subscription: Subscription) -> u64 {
-        let owners = if has_wildcard(filter) {
-            (0..self.shards).collect()
-        } else {
-            [self.keys.shard_of(filter, self.shards)].into()
-        };
-        // The new one brings all there is, so each subscription has one at most.
-        self.cancel_scans_if(session, |scan| &*scan.filter == filter);
-        self.retained.scans_begun += 1;
-        let number = self.retained.scans_begun;
-        let scan = Scan {
-            session,
-            filter: filter.into(),
-            subscription,
-            owners,
-            after: None,
-            live: BTreeMap::new(),
-            has_begun: false,
-            is_waiting: false,
-            parked: None,
-        };
-        self.retained.scans.insert(number, scan);
-        self.sessions[session as usize].scans += 1;
-        number
-    }
-
-    /// Brings a new subscription the retained messages that match it, unless it was given up meanwhile.
-    pub(super) fn begin_scan(&mut self, now: Time, number: u64) {
-        let Some(scan) = self.retained.scans.get_mut(&number) else { return };
-        scan.has_begun = true;
-        if scan.owners.iter().all(|owner| *owner == self.shard) && self.retained.messages.is_empty() {
-            return self.end_scan(number);
-        }
-        self.advance_scan(now, number);
-    }
-
-    /// How many more messages a subscription may be sent now.
-    fn room_for_scan(&self, session: u32, subscription: &Subscription) -> usize {
-        let session = &self.sessions[session as usize];
-        let Some(connection) = session.connection else { return 0 };
-        let connection = &self.connections[connection as usize];
-        if connection.output.len() > self.limits.output_mark / 2 {
-            return 0;
-        }
-        if subscription.options.qos == QoS::AtMostOnce {
-            return SCAN_MESSAGES;
-        }
-        let (inflight, queued) = session.outgoing.as_ref().map_or((0, 0), |o| (o.inflight(), o.queued()));
-        let window = usize::from(connection.quota).saturating_sub(inflight);
-        let queue = (self.limits.max_queued_messages / 2).saturating_sub(queued);
-        SCAN_MESSAGES.min(window.max(queue))
-    }
-
-    fn advance_scan(&mut self, now: Time, number: u64) {
-        let Some(scan) = self.retained.scans.get(&number) else { return };
-        if scan.is_waiting || !scan.has_begun {
-            return;
-        }
-        let limit = self.room_for_scan(scan.session, &scan.subscription);
-        if limit == 0 {
-            return;
-        }
-        let scan = self.retained.scans.get_mut(&number).expect("just seen");
-        if let Some(parked) = scan.parked.take() {
-            return self.deliver_part(now, parked);
-        }
-        let Some(owner) = scan.owners.front().copied() else { return self.end_scan(number) };
-        scan.is_waiting = true;
-        let request =
-            ScanRequest { scan: number, filter: scan.filter.clone(), after: scan.after.clone(), limit };
-        self.send(owner, Envelope::Scan(Box::new(request)));
-    }
-
-    pub(super) fn handle_scanned(&mut self, now: Time, part: ScanPart) {
-        let Some(scan) = self.retained.scans.get_mut(&part.scan) else { return };
-        scan.is_waiting = false;
-        let (session, subscription) = (scan.session, scan.subscription);
-        let number = part.scan;
-        if self.room_for_scan(session, &subscription) > 0 {
-            return self.deliver_part(now, part);
-        }
-        // While the client is away nothing is kept: the part is asked for again.
-        if self.sessions[session as usize].connection.is_some() {
-            self.retained.scans.get_mut(&number).expect("just seen").parked = Some(part);
-        }
-    }
-
-    fn deliver_part(&mut self, now: Time, part: ScanPart) {
-        let number = part.scan;
-        let scan = self.retained.scans.get_mut(&number).expect("a part belongs to a scan");
-        scan.after = part.after;
-        if scan.after.is_none() {
-            scan.owners.pop_front();
-        }
-        let Scan { session, subscription, .. } = *scan;
-        let id = [subscription.id];
-        let ids: &[u32] = if subscription.id == 0 { &[] } else { &id };
-        for kept in part.messages {
-            let is_coming = kept.number > self.retained.seen[usize::from(kept.origin)];
-            if is_coming || self.retained.scans[&number].has_newer(&kept, &part.applied) {
-                continue;
-            }
-            let publication = kept.message.publication();
-            self.deliver(now, session, &publication, subscription.options.qos, true, ids, None);
-        }
-        self.advance_scan(now, number);
-    }
-
-    /// A connection has room again.
-    pub(super) fn continue_scans(&mut self, now: Time, slot: u32) {
-        let session = self.connections[slot as usize].session;
-        if self.connections[slot as usize].phase != super::connection::Phase::Connected
-            || self.sessions[session as usize].scans == 0
-        {
-            return;
-        }
-        let own = self.retained.scans.iter().filter(|(_, scan)| scan.session == session);
-        let numbers: Vec<u64> = own.map(|(number, _)| *number).collect();
-        for number in numbers {
-            self.advance_scan(now, number);
-        }
-    }
-
-    pub(super) fn end_scan(&mut self, number: u64) {
-        if let Some(scan) = self.retained.scans.remove(&number) {
-            self.sessions[scan.session as usize].scans -= 1;
-        }
-    }
-
-    /// The session ends.
-    pub(super) fn cancel_scans(&mut self, session: u32) {
-        self.cancel_scans_if(session, |_| true);
-    }
-
-    /// The client is away but may come back. What it was not sent yet at QoS 1 and 2 is asked for again then.
-    pub(super) fn pause_scans(&mut self, session: u32) {
-        self.cancel_scans_if(session, |scan| scan.subscription.options.qos == QoS::AtMostOnce);
-        let own = self.retained.scans.values_mut().filter(|scan| scan.session == session);
-        own.for_each(|scan| scan.parked = None);
-    }
-
-    /// [MQTT-3.10.4-2]: nothing new for a filter that was unsubscribed.
-    pub(super) fn cancel_scans_without_subscription(&mut self, session: u32) {
-        if self.sessions[session as usize].scans > 0 {
-            let subscriptions = std::mem::take(&mut self.sessions[session as usize].subscriptions);
-            self.cancel_scans_if(session, |scan| subscriptions.get(&scan.filter).is_none());
-            self.sessions[session as usize].subscriptions = subscriptions;
-        }
-    }
-
-    fn cancel_scans_if(&mut self, session: u32, is_cancelled: impl Fn(&Scan) -> bool) {
-        if self.sessions[session as usize].scans == 0 {
-            return;
-        }
-        let before = self.retained.scans.len();
-        self.retained.scans.retain(|_, scan| scan.session != session || !is_cancelled(scan));
-        self.sessions[session as usize].scans -= (before - self.retained.scans.len()) as u32;
     }
 }

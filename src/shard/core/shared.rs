@@ -18,17 +18,50 @@ const CANDIDATES: usize = 8;
 
 /// Messages of groups that have no connected member.
 pub(super) struct GroupQueues {
-    queues: HashMap<GroupKey, VecDeque<Message>, ahash::RandomState>,
+    queues: HashMap<GroupKey, GroupQueue, ahash::RandomState>,
+    /// Messages in all of them.
+    messages: usize,
+}
+
+#[derive(Default)]
+struct GroupQueue {
+    messages: VecDeque<Message>,
+    bytes: usize,
 }
 
 impl GroupQueues {
     pub fn new(seed: u64) -> GroupQueues {
-        GroupQueues { queues: HashMap::with_hasher(ahash::RandomState::with_seeds(seed, 7, 8, 9)) }
+        let hasher = ahash::RandomState::with_seeds(seed, 7, 8, 9);
+        GroupQueues { queues: HashMap::with_hasher(hasher), messages: 0 }
     }
     /// Messages waiting.
     pub fn len(&self) -> usize {
-        // ORDER: a sum has none.
-        self.queues.values().map(VecDeque::len).sum()
+        self.messages
+    }
+
+    fn push(&mut self, key: GroupKey, message: Message) {
+        let queue = self.queues.entry(key).or_default();
+        queue.bytes += message.size();
+        queue.messages.push_back(message);
+        self.messages += 1;
+    }
+
+    fn pop(&mut self, key: GroupKey) -> Option<Message> {
+        let queue = self.queues.get_mut(&key)?;
+        let message = queue.messages.pop_front()?;
+        queue.bytes -= message.size();
+        self.messages -= 1;
+        Some(message)
+    }
+
+    fn is_over(&self, key: GroupKey, messages: usize, bytes: usize) -> bool {
+        let queue = self.queues.get(&key);
+        queue.is_some_and(|queue| queue.messages.len() > messages || queue.bytes > bytes)
+    }
+
+    fn remove(&mut self, key: GroupKey) {
+        let gone = self.queues.remove(&key);
+        self.messages -= gone.map_or(0, |queue| queue.messages.len());
     }
 }
 
@@ -95,10 +128,10 @@ impl Core {
         if self.router.groups().get(key).is_none() {
             return;
         }
-        let queue = self.group_queues.queues.entry(key).or_default();
-        queue.push_back(publication.message());
-        if queue.len() > self.limits.max_group_queue {
-            queue.pop_front();
+        self.group_queues.push(key, publication.message());
+        let (messages, bytes) = (self.limits.max_group_queue, self.limits.max_queued_bytes);
+        while self.group_queues.is_over(key, messages, bytes) {
+            self.group_queues.pop(key);
             self.counters.dropped_group_queue += 1;
         }
         self.unload_group_queue(now, key);
@@ -112,15 +145,13 @@ impl Core {
     }
 
     fn unload_group_queue(&mut self, now: Time, key: GroupKey) {
-        while let Some(queue) = self.group_queues.queues.get_mut(&key) {
+        while self.group_queues.queues.contains_key(&key) {
             let Some(group) = self.router.groups().get(key) else {
-                self.group_queues.queues.remove(&key);
-                return;
+                return self.group_queues.remove(key);
             };
             let Some(shard) = group.choose_shard() else { return };
-            let Some(message) = queue.pop_front() else {
-                self.group_queues.queues.remove(&key);
-                return;
+            let Some(message) = self.group_queues.pop(key) else {
+                return self.group_queues.remove(key);
             };
             if message.is_expired(now) {
                 self.counters.dropped_expired += 1;

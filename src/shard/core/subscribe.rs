@@ -190,18 +190,22 @@ impl Core {
     }
 
     pub(super) fn handle_unsubscribe(&mut self, now: Time, slot: u32, unsubscribe: &Unsubscribe<'_>) -> Flow {
+        if let Some(reason) = unsubscribe.filters().find_map(malformed_filter) {
+            self.disconnect(now, slot, reason);
+            return Flow::Stop;
+        }
         let session = self.connections[slot as usize].session;
         let mut reasons = Vec::new();
         let mut changes = Vec::new();
         for filter in unsubscribe.filters() {
             let existed = self.sessions[session as usize].subscriptions.remove(filter).is_some();
             if existed {
+                self.cancel_scan_of(session, filter);
                 changes.extend(self.withdraw(now, session, filter));
             }
             let reason = if existed { ReasonCode::Success } else { ReasonCode::NoSubscriptionExisted };
             reasons.push(reason.code());
         }
-        self.cancel_scans_without_subscription(session);
         self.announce(changes);
         let unsuback = UnsubAck::new(unsubscribe.packet_id, &reasons);
         self.write(slot, PacketType::UnsubAck, |version, out| unsuback.encode(version, out));
@@ -247,14 +251,23 @@ impl Core {
     }
 }
 
-/// What makes a filter no filter at all, which ends the connection ([MQTT-4.7.1-1], -2, [MQTT-4.7.3-1], [MQTT-4.8.2-1],
-/// -2) before any filter beside it counts. One that is only too deep for this broker is refused by SUBACK.
+/// What ends the connection before any filter beside this one counts. A filter that is only too deep for this broker
+/// is refused by SUBACK.
 fn malformed(filter: &SubscribeFilter<'_>, is_v5: bool) -> Option<ReasonCode> {
-    match parse_shared(filter.filter, usize::MAX) {
+    let is_shared = matches!(parse_shared(filter.filter, usize::MAX), Ok(Some(_)));
+    if is_shared && is_v5 && filter.options.no_local {
         // [MQTT-3.8.3-4]
-        Ok(Some(_)) if is_v5 && filter.options.no_local => Some(ReasonCode::ProtocolError),
-        Ok(Some(_)) => None,
-        Ok(None) => check_filter(filter.filter, usize::MAX).err().map(|_| ReasonCode::TopicFilterInvalid),
-        Err(_) => Some(ReasonCode::TopicFilterInvalid),
+        return Some(ReasonCode::ProtocolError);
     }
+    malformed_filter(filter.filter)
+}
+
+/// What is no filter at all ([MQTT-4.7.1-1], -2, [MQTT-4.7.3-1], [MQTT-4.8.2-1], -2).
+fn malformed_filter(filter: &str) -> Option<ReasonCode> {
+    let is_filter = match parse_shared(filter, usize::MAX) {
+        Ok(Some(_)) => true,
+        Ok(None) => check_filter(filter, usize::MAX).is_ok(),
+        Err(_) => false,
+    };
+    (!is_filter).then_some(ReasonCode::TopicFilterInvalid)
 }

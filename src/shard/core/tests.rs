@@ -2,9 +2,11 @@
 use super::*;
 use crate::auth::test_method::TestMethod;
 use crate::codec::QoS;
-use crate::codec::{Connect, ConnectProperties, Version};
+use crate::codec::{
+    Connect, ConnectProperties, FilterList, MAX_PACKET, PacketType, Subscribe, SubscribeOptions, Version,
+};
 use crate::limits::Limits;
-use crate::session::message::{Message, SessionKey};
+use crate::session::message::{Message, Publication, SessionKey};
 use crate::shard::envelope::RoutedMessage;
 
 const NOW: Time = Time(1000);
@@ -151,7 +153,106 @@ fn a_second_connect_of_an_unknown_version_is_a_protocol_error() {
     core.handle_bytes(NOW, conn, b"\x10\x07\x00\x04MQTT\x09");
     assert_eq!(core.poll_action(), Some(Action::Established { conn }));
     assert_eq!(core.poll_action(), Some(Action::Close { conn }));
-    assert!(core.take_output(conn).single().is_some_and(|output| output.ends_with(b"\xe0\x01\x82")));
+    assert!(core.take_output(conn).single().is_some_and(|output| output.ends_with(b"\xe0\x02\x82\x00")));
+}
+
+#[test]
+fn many_new_subscriptions_ask_for_retained_messages_a_few_at_a_time() {
+    let limits = Limits { max_queued_messages: 10_000, ..Limits::default() };
+    let mut broker = Broker::new(2, limits);
+    // Client ids and topics are hashed onto the shards: one that stays on shard 0.
+    let id =
+        (0..).map(|n| n.to_string()).find(|id| broker.0[0].keys.shard_of(id, 2) == 0).expect("half of all");
+    let conn = broker.0[0].handle_accept(NOW).expect("room");
+    broker.0[0].handle_bytes(NOW, conn, &connect(&id, ConnectProperties::default()));
+    let mut filters = FilterList::new();
+    for number in 0..100 {
+        let topic = format!("t/{number}");
+        let message =
+            Message::new(&topic, &[], b"x", QoS::AtLeastOnce, true, Time::NEVER, SessionKey::BROKER);
+        for core in &mut broker.0 {
+            core.publish(NOW, &message.publication());
+        }
+        filters.push(&format!("{topic}/#"), SubscribeOptions::new(QoS::AtLeastOnce));
+    }
+    broker.cross();
+    let mut bytes = Vec::new();
+    Subscribe::new(1, None, &filters).encode(Version::V5, &mut bytes);
+    broker.0[0].handle_bytes(NOW, conn, &bytes);
+    let mut asked = 0;
+    loop {
+        let waiting = broker.0[0].outbox(1).iter().filter(|e| matches!(e, Envelope::Scan(_))).count();
+        assert!(waiting <= scans::SCANS_AT_ONCE);
+        asked += waiting;
+        let before = broker.0[0].outbox(1).len() + broker.0[1].outbox(0).len();
+        for (from, to) in [(0, 1), (1, 0)] {
+            let envelopes = std::mem::take(broker.0[from].outbox(to as u8));
+            envelopes
+                .into_iter()
+                .for_each(|envelope| broker.0[to].handle_envelope(NOW, from as u8, envelope));
+        }
+        if before == 0 {
+            break;
+        }
+    }
+    assert_eq!(asked, 100);
+    assert_eq!(broker.0[0].counters().packets_sent[PacketType::Publish as usize], 100);
+    assert_eq!(broker.0[0].scans.len(), 0);
+}
+
+#[test]
+fn the_queue_of_a_group_without_members_is_bounded_in_bytes() {
+    let mut broker = Broker::new(1, Limits { max_queued_bytes: 1000, ..Limits::default() });
+    let core = &mut broker.0[0];
+    let conn = core.handle_accept(NOW).expect("room");
+    let properties = ConnectProperties { session_expiry: 100, ..ConnectProperties::default() };
+    core.handle_bytes(NOW, conn, &connect("a", properties));
+    core.handle_bytes(NOW, conn, b"\x82\x10\x00\x01\x00\x00\x0a$share/g/t\x01");
+    core.handle_close(NOW, conn, CloseCause::Eof);
+    for _ in 0..20 {
+        let (qos, payload) = (QoS::AtLeastOnce, [0; 99]);
+        let message = Message::new("t", &[], &payload, qos, false, Time::NEVER, SessionKey::BROKER);
+        core.publish(NOW, &message.publication());
+    }
+    assert_eq!((core.group_queues.len(), core.counters().dropped_group_queue), (10, 10));
+}
+
+#[test]
+fn a_message_that_no_packet_of_version_5_can_hold_is_dropped() {
+    let mut broker = Broker::new(1, Limits { max_packet: MAX_PACKET, ..Limits::default() });
+    let core = &mut broker.0[0];
+    let conn = core.handle_accept(NOW).expect("room");
+    core.handle_bytes(NOW, conn, &connect("a", ConnectProperties::default()));
+    core.handle_bytes(NOW, conn, b"\x82\x07\x00\x01\x00\x00\x01t\x01");
+    let payload = vec![0; MAX_PACKET as usize - 5 - 3];
+    let qos = QoS::AtMostOnce;
+    let publication = Publication::new("t", &[], &payload, qos, false, Time::NEVER, SessionKey::BROKER, None);
+    core.publish(NOW, &publication);
+    assert_eq!(core.counters().dropped_too_large, 1);
+}
+
+#[test]
+fn a_repetition_that_the_next_connection_cannot_take_does_not_block_it() {
+    let mut broker = Broker::new(1, Limits::default());
+    let core = &mut broker.0[0];
+    let properties = ConnectProperties { session_expiry: 100, receive_maximum: 1, ..Default::default() };
+    let conn = core.handle_accept(NOW).expect("room");
+    core.handle_bytes(NOW, conn, &connect("a", properties));
+    core.handle_bytes(NOW, conn, b"\x82\x07\x00\x01\x00\x00\x01t\x01");
+    for payload in [&[0; 100][..], b"small"] {
+        let (qos, expires) = (QoS::AtLeastOnce, Time::NEVER);
+        core.publish(
+            NOW,
+            &Publication::new("t", &[], payload, qos, false, expires, SessionKey::BROKER, None),
+        );
+    }
+    core.handle_close(NOW, conn, CloseCause::Eof);
+    let conn = core.handle_accept(NOW).expect("room");
+    let properties = ConnectProperties { maximum_packet_size: Some(50), ..properties };
+    core.handle_bytes(NOW, conn, &connect("a", properties));
+    let output = core.output(conn).and_then(|output| output.single()).expect("CONNACK and PUBLISH");
+    assert!(output.ends_with(b"small"));
+    assert_eq!(core.counters().dropped_too_large, 1);
 }
 
 #[test]
