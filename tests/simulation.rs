@@ -12,10 +12,14 @@ mod chaos;
 mod client;
 #[path = "simulation/exact.rs"]
 mod exact;
+#[path = "simulation/link.rs"]
+mod link;
 #[path = "simulation/model.rs"]
 mod model;
 #[path = "simulation/oracle.rs"]
 mod oracle;
+#[path = "simulation/payload.rs"]
+mod payload;
 #[path = "simulation/race.rs"]
 mod race;
 #[path = "simulation/rng.rs"]

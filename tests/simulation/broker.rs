@@ -139,11 +139,6 @@ impl Broker {
         pipe.room = usize::MAX;
     }
 
-    /// Bytes written by the client and not read by the broker.
-    pub fn unread(&self, pipe: usize) -> usize {
-        self.pipes[pipe].up.len()
-    }
-
     /// The client reads up to `count` bytes.
     pub fn read(&mut self, pipe: usize, count: usize) -> Vec<u8> {
         let down = &mut self.pipes[pipe].down;
@@ -158,11 +153,6 @@ impl Broker {
     /// The broker has closed the pipe and everything it sent was read.
     pub fn is_at_end(&self, pipe: usize) -> bool {
         matches!(self.pipes[pipe].place, Place::Closed) && self.pipes[pipe].down.is_empty()
-    }
-
-    /// The broker has forgotten the pipe.
-    pub fn is_closed(&self, pipe: usize) -> bool {
-        matches!(self.pipes[pipe].place, Place::Closed | Place::Lingering(_))
     }
 
     /// The shard the pipe's connection is on.

@@ -1,6 +1,7 @@
 //! Random clients on a random broker: everything at once, with cut connections, takeovers and full rings.
 use crate::broker::Broker;
-use crate::client::{Client, Filter, Wish};
+use crate::client::Client;
+use crate::link::{Filter, Wish};
 use crate::oracle::Oracle;
 use crate::rng::Rng;
 use ringmq::codec::{QoS, ReasonCode, Version};

@@ -113,8 +113,6 @@ pub struct Arrival<'a> {
     pub is_known: bool,
     /// Subscription identifiers.
     pub ids: Vec<u32>,
-    /// Bytes of the payload.
-    pub size: usize,
 }
 
 /// Topics with retained messages, each published by one client at QoS 2.

@@ -80,7 +80,7 @@ fn topics(broker: &mut Broker, pipe: usize, version: Version) -> Vec<String> {
     topics
 }
 
-/// A topic that another shard than the subscriber's owns, so that it has to be asked.
+/// A SUBSCRIBE to the same filter that is never answered does not take away what the first one asked for.
 pub fn retained_messages_outlast_a_lost_suback() {
     let mut broker = broker(2, Limits::default());
     let keys = Keys::new(SEED);
@@ -103,6 +103,7 @@ pub fn retained_messages_outlast_a_lost_suback() {
     assert_eq!(topics(&mut broker, again, Version::V5), [topic]);
 }
 
+/// Version 3.1.1 has no refusal, so the message is acknowledged, dropped and counted.
 pub fn what_an_old_client_is_not_told_is_counted() {
     let limits = Limits { queue_policy: QueuePolicy::Refuse, max_queued_messages: 1, ..Limits::default() };
     let mut broker = broker(1, limits);
