@@ -181,7 +181,7 @@ fn a_malformed_packet_gets_its_reason_and_ends_it_with_2() {
     packet(&mut stream);
     // PUBLISH with QoS 3.
     stream.write_all(&[0x36, 6, 0, 1, b't', 0, 1, 0]).unwrap();
-    assert_eq!(packet(&mut stream), [0xE0, 1, 0x81]);
+    assert_eq!(packet(&mut stream), [0xE0, 2, 0x81, 0]);
     let (code, err) = script.end();
     assert_eq!(code, 2);
     assert!(err.starts_with("Error: The broker sent a malformed packet: "), "{err}");

@@ -366,6 +366,8 @@ impl Core {
             authentication_data: authentication.as_deref().filter(|data| !data.is_empty()),
             ..ConnAckProperties::default()
         };
+        // MQTT 3.1 has no Session Present: the byte is reserved there.
+        let session_present = session_present && connect.version != Version::V31;
         let connack = ConnAck { session_present, reason: ReasonCode::Success, properties };
         self.write(slot, PacketType::ConnAck, |version, out| connack.encode(version, out))
     }
