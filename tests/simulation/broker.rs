@@ -68,6 +68,8 @@ pub struct Broker {
     live: Vec<usize>,
     by_conn: HashMap<(usize, ConnId), usize>,
     schedule: Rng,
+    /// Bytes go through sockets as they were written, which takes fewer steps.
+    pub is_unbroken: bool,
     steps: Vec<Step>,
     /// Steps taken.
     pub taken: u64,
@@ -93,6 +95,7 @@ impl Broker {
             live: Vec::new(),
             by_conn: HashMap::new(),
             schedule,
+            is_unbroken: false,
             steps: Vec::new(),
             taken: 0,
         }
@@ -136,11 +139,6 @@ impl Broker {
         pipe.room = usize::MAX;
     }
 
-    /// Bytes written by the client and not read by the broker.
-    pub fn unread(&self, pipe: usize) -> usize {
-        self.pipes[pipe].up.len()
-    }
-
     /// The client reads up to `count` bytes.
     pub fn read(&mut self, pipe: usize, count: usize) -> Vec<u8> {
         let down = &mut self.pipes[pipe].down;
@@ -155,11 +153,6 @@ impl Broker {
     /// The broker has closed the pipe and everything it sent was read.
     pub fn is_at_end(&self, pipe: usize) -> bool {
         matches!(self.pipes[pipe].place, Place::Closed) && self.pipes[pipe].down.is_empty()
-    }
-
-    /// The broker has forgotten the pipe.
-    pub fn is_closed(&self, pipe: usize) -> bool {
-        matches!(self.pipes[pipe].place, Place::Closed | Place::Lingering(_))
     }
 
     /// The shard the pipe's connection is on.
@@ -286,6 +279,11 @@ impl Broker {
         self.after_input(to);
     }
 
+    /// How many bytes go through a socket at once.
+    fn chunk(&mut self, sizes: &[usize]) -> usize {
+        if self.is_unbroken { usize::MAX } else { self.schedule.pick(sizes) }
+    }
+
     /// Hands the core everything that a client wrote, at once.
     pub fn hand_all_in(&mut self, number: usize) {
         let pipe = &mut self.pipes[number];
@@ -310,6 +308,7 @@ impl Broker {
     }
 
     fn hand_bytes_in(&mut self, number: usize) {
+        let most = self.chunk(&[1, 2, 7, 40, 300, usize::MAX]);
         let pipe = &mut self.pipes[number];
         let Place::Open { shard, conn, .. } = pipe.place else { unreachable!("only an open pipe is read") };
         if pipe.up.is_empty() {
@@ -318,7 +317,6 @@ impl Broker {
             self.by_conn.remove(&(shard, conn));
             self.cores[shard].handle_close(self.now, conn, cause);
         } else {
-            let most = self.schedule.pick(&[1, 2, 7, 40, 300, usize::MAX]);
             let bytes: Vec<u8> = pipe.up.drain(..most.min(pipe.up.len())).collect();
             self.cores[shard].handle_bytes(self.now, conn, &bytes);
         }
@@ -326,13 +324,14 @@ impl Broker {
     }
 
     fn send_output(&mut self, number: usize) {
+        let most = self.chunk(&[1, 5, 60, 1000, usize::MAX]);
         let pipe = &mut self.pipes[number];
         let Place::Open { shard, conn, ref mut is_dirty, .. } = pipe.place else {
             unreachable!("only an open pipe is written to")
         };
         let core = &mut self.cores[shard];
         let output = core.output(conn).expect("an open pipe has a live connection");
-        let most = self.schedule.pick(&[1, 5, 60, 1000, usize::MAX]).min(pipe.room - pipe.down.len());
+        let most = most.min(pipe.room - pipe.down.len());
         let sent = send_some(output, most, &mut pipe.down);
         if pipe.is_deaf {
             pipe.down.clear();
@@ -347,9 +346,10 @@ impl Broker {
     }
 
     fn linger(&mut self, number: usize) {
+        let most = self.chunk(&[1, 50, usize::MAX]);
         let pipe = &mut self.pipes[number];
         let Place::Lingering(output) = &mut pipe.place else { unreachable!("only a closed pipe lingers") };
-        let most = self.schedule.pick(&[1, 50, usize::MAX]).min(pipe.room - pipe.down.len());
+        let most = most.min(pipe.room - pipe.down.len());
         send_some(output, most, &mut pipe.down);
         if output.is_empty() {
             pipe.place = Place::Closed;

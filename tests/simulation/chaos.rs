@@ -1,6 +1,7 @@
 //! Random clients on a random broker: everything at once, with cut connections, takeovers and full rings.
 use crate::broker::Broker;
-use crate::client::{Client, Filter, Wish};
+use crate::client::Client;
+use crate::link::{Filter, Wish};
 use crate::oracle::Oracle;
 use crate::rng::Rng;
 use ringmq::codec::{QoS, ReasonCode, Version};
@@ -56,6 +57,7 @@ struct Shape {
     limits: Limits,
     /// Percent of the operations that break something.
     faults: usize,
+    versions: Vec<Version>,
 }
 
 impl Shape {
@@ -80,6 +82,7 @@ impl Shape {
             ring_room: rng.pick(&[1, 2, 5, 1000]),
             limits,
             faults: rng.pick(&[0, 2, 8]),
+            versions: vec![Version::V5, Version::V5, Version::V311, Version::V31],
         }
     }
 }
@@ -109,6 +112,10 @@ pub fn run_with_short_queues(seed: u64) -> u64 {
     let mut shape = Shape::new(&mut shape_rng);
     let policies = [QueuePolicy::DropOldest, QueuePolicy::DropNewest, QueuePolicy::Refuse];
     shape.limits.queue_policy = shape_rng.pick(&policies);
+    if shape.limits.queue_policy == QueuePolicy::Refuse {
+        // Older clients are not told what is refused.
+        shape.versions = vec![Version::V5];
+    }
     shape.limits.max_queued_messages = shape_rng.pick(&[1, 3, 20]);
     shape.limits.max_queued_bytes = shape_rng.pick(&[200, 20_000]);
     shape.limits.max_group_queue = shape_rng.pick(&[1, 4]);
@@ -118,10 +125,11 @@ pub fn run_with_short_queues(seed: u64) -> u64 {
 
 fn run_shape(seed: u64, shape: Shape, mut shape_rng: Rng, is_short: bool) -> u64 {
     let broker = Broker::new(shape.shards, shape.limits.clone(), shape.ring_room, seed, Rng::new(seed, 2));
-    let versions = [Version::V5, Version::V5, Version::V311, Version::V31];
     let mut world = World {
         broker,
-        clients: (0..shape.clients).map(|index| Client::new(index, shape_rng.pick(&versions))).collect(),
+        clients: (0..shape.clients)
+            .map(|index| Client::new(index, shape_rng.pick(&shape.versions)))
+            .collect(),
         oracle: Oracle::new(is_short),
         workload: Rng::new(seed, 3),
         schedule: Rng::new(seed, 4),

@@ -1,7 +1,9 @@
 //! A client of the simulation: keeps the rules of its version, says what it sees to the oracle, and checks what
 //! concerns one connection alone.
 use crate::broker::Broker;
+use crate::link::{Asked, Filter, Link, Wish};
 use crate::oracle::{Arrival, NO_SESSION, Oracle, Outcome};
+use crate::payload::{brief, is_intact, number_of, payload};
 use crate::rng::Rng;
 use ringmq::codec::{
     Ack, ConnAck, Connect, ConnectProperties, Cut, Disconnect, FilterList, MAX_PACKET, MessageProperties,
@@ -12,48 +14,12 @@ use ringmq::shard::core::CloseCause;
 use ringmq::time::Time;
 use std::collections::{BTreeMap, VecDeque};
 
-/// What the client asks for in CONNECT.
-#[derive(Clone, Debug)]
-pub struct Wish {
-    /// Clean Start.
-    pub clean: bool,
-    /// Session Expiry Interval, seconds; a 3.1.1 client has 0 with CleanSession and the broker's longest without.
-    pub expiry: u32,
-    /// Receive Maximum.
-    pub receive_maximum: u16,
-    /// Maximum Packet Size.
-    pub max_packet: Option<u32>,
-    /// Topic Alias Maximum.
-    pub aliases: u16,
-    /// A will to this topic, and the seconds it is delayed.
-    pub will: Option<(&'static str, u32)>,
-}
-
-/// What a SUBSCRIBE asks for.
-#[derive(Clone, Copy, Debug)]
-pub struct Filter {
-    /// The filter.
-    pub filter: &'static str,
-    /// Maximum QoS.
-    pub qos: QoS,
-    /// No Local; version 5 only.
-    pub no_local: bool,
-    /// Subscription Identifier; version 5 only.
-    pub id: Option<u32>,
-}
-
 /// A message the client sends at QoS 1 or 2.
 struct Outgoing {
     id: u16,
     message: usize,
     is_released: bool,
     size: usize,
-}
-
-/// What waits for SUBACK or UNSUBACK.
-enum Asked {
-    Subscribe(Vec<&'static str>),
-    Unsubscribe(&'static str),
 }
 
 /// What a client knows of its session at the broker.
@@ -65,28 +31,6 @@ enum Belief {
     Present(Time),
     /// There may be one, and nobody knows of what state: the next CONNECT is clean.
     Unknown,
-}
-
-/// A connection.
-struct Link {
-    pipe: usize,
-    bytes: Vec<u8>,
-    wish: Wish,
-    is_up: bool,
-    expiry: u32,
-    /// Acknowledgements that are due, oldest first, and whether each frees one of the receive maximum.
-    due: VecDeque<(Vec<u8>, Option<u16>)>,
-    /// Packet ids of what the broker has in flight, as far as the client can know.
-    inflight: BTreeMap<u16, QoS>,
-    asked: BTreeMap<u16, Asked>,
-    aliases: BTreeMap<u16, String>,
-    own_aliases: BTreeMap<String, u16>,
-    alias_maximum: u16,
-    receive_maximum: u16,
-    was_present: bool,
-    /// A delivery without DUP came.
-    saw_fresh: bool,
-    will: Option<usize>,
 }
 
 /// A client and the state of its session.
@@ -174,7 +118,8 @@ impl Client {
             self.abandoned.push(old.pipe);
             self.lose(broker.now, oracle, &old);
         }
-        wish.clean |= self.belief == Belief::Unknown;
+        // MQTT 3.1 does not say whether there was a session.
+        wish.clean |= self.belief == Belief::Unknown || self.version == Version::V31;
         if !self.version.is_v5() {
             wish.expiry = if wish.clean { 0 } else { broker.limits.max_session_expiry };
             (wish.receive_maximum, wish.max_packet, wish.aliases) = (u16::MAX, None, 0);
@@ -184,11 +129,9 @@ impl Client {
         }
         let pipe = broker.connect(place.0, place.1);
         let will_payload;
-        let mut will_number = None;
         let will = match wish.will {
             Some((topic, delay)) => {
                 let number = oracle.publish(self.index, NO_SESSION, topic, 2, false);
-                will_number = Some(number);
                 will_payload = payload(number, 12);
                 let properties = MessageProperties::default();
                 let delay = if self.version.is_v5() { delay } else { 0 };
@@ -197,23 +140,7 @@ impl Client {
             }
             None => None,
         };
-        self.link = Some(Link {
-            pipe,
-            bytes: Vec::new(),
-            is_up: false,
-            expiry: wish.expiry,
-            due: VecDeque::new(),
-            inflight: BTreeMap::new(),
-            asked: BTreeMap::new(),
-            aliases: BTreeMap::new(),
-            own_aliases: BTreeMap::new(),
-            alias_maximum: 0,
-            receive_maximum: u16::MAX,
-            was_present: false,
-            saw_fresh: false,
-            will: will_number,
-            wish: wish.clone(),
-        });
+        self.link = Some(Link::new(pipe, wish.clone()));
         let properties = ConnectProperties {
             session_expiry: wish.expiry,
             receive_maximum: wish.receive_maximum,
@@ -628,14 +555,8 @@ impl Client {
             retain: publish.retain,
             is_known,
             ids: publish.subscription_ids.into_iter().collect(),
-            size: publish.payload.len(),
         };
         oracle.receive(self.session.expect("connected"), &arrival);
-    }
-
-    /// Number of the will of the connection, if it has one.
-    pub fn will(&self) -> Option<usize> {
-        self.link.as_ref().and_then(|link| link.will)
     }
 
     /// The pipe of the connection.
@@ -658,38 +579,4 @@ impl Client {
             self.link.as_ref().map(|link| (link.is_up, link.due.len(), link.asked.len(), &link.inflight));
         format!("{} outgoing {outgoing:?} link {link:?}", self.id)
     }
-}
-
-/// A packet in one line.
-fn brief(packet: &Packet<'_>) -> String {
-    match packet {
-        Packet::Publish(publish) => format!(
-            "PUBLISH {} {} id {} message {} dup {} retain {}",
-            publish.topic,
-            publish.qos as u8,
-            publish.packet_id,
-            number_of(publish.payload),
-            publish.dup,
-            publish.retain
-        ),
-        Packet::PubAck(ack) | Packet::PubRec(ack) | Packet::PubRel(ack) | Packet::PubComp(ack) => {
-            format!("{:?} {} {:?}", packet.packet_type(), ack.packet_id, ack.reason)
-        }
-        other => format!("{other:?}"),
-    }
-}
-
-fn number_of(payload: &[u8]) -> usize {
-    u64::from_be_bytes(payload[..8].try_into().expect("8 bytes")) as usize
-}
-
-/// The payload of a message: its number, then bytes that follow from it.
-fn payload(number: usize, size: usize) -> Vec<u8> {
-    let mut bytes = (number as u64).to_be_bytes().to_vec();
-    bytes.extend((8..size.max(8)).map(|at| (number.wrapping_mul(31) + at) as u8));
-    bytes
-}
-
-fn is_intact(bytes: &[u8]) -> bool {
-    bytes == payload(number_of(bytes), bytes.len())
 }

@@ -79,6 +79,15 @@ pub struct GroupDelivery {
 /// A payload is long from here on, bytes.
 pub const LONG: usize = 200;
 
+/// A delivery that waits for its client.
+struct Queued {
+    message: Message,
+    expires: Option<u64>,
+    qos: u8,
+    retain: bool,
+    ids: Vec<u32>,
+}
+
 struct Session {
     number: u64,
     subscriptions: BTreeMap<String, Options>,
@@ -89,8 +98,7 @@ struct Session {
     expires: Option<u64>,
     will: Option<(Message, u64)>,
     will_due: Option<u64>,
-    /// QoS, RETAIN and identifiers of the delivery, and when the message expires.
-    queue: Vec<(Message, Option<u64>, u8, bool, Vec<u32>)>,
+    queue: Vec<Queued>,
 }
 
 /// The whole broker; clients are numbers, times are seconds.
@@ -221,7 +229,7 @@ impl Model {
         let number = session.number;
         session.will = wish.will.map(|(message, delay)| (Message { publisher: number, ..message }, delay));
         let queue = std::mem::take(&mut session.queue);
-        for (message, expires, qos, retain, ids) in queue {
+        for Queued { message, expires, qos, retain, ids } in queue {
             self.deliver(client, &message, expires, qos, retain, ids);
         }
         self.publish_will(released);
@@ -335,7 +343,7 @@ impl Model {
             }
         } else if qos > 0 {
             let queue = &mut self.sessions.get_mut(&client).expect("just seen").queue;
-            queue.push((message.clone(), expires, qos, retain, ids));
+            queue.push(Queued { message: message.clone(), expires, qos, retain, ids });
         }
     }
 

@@ -113,8 +113,6 @@ pub struct Arrival<'a> {
     pub is_known: bool,
     /// Subscription identifiers.
     pub ids: Vec<u32>,
-    /// Bytes of the payload.
-    pub size: usize,
 }
 
 /// Topics with retained messages, each published by one client at QoS 2.
@@ -414,7 +412,10 @@ impl Oracle {
 
 fn miss(missing: &mut Option<u64>, what: impl FnOnce() -> String) {
     match missing {
-        Some(missing) => *missing += 1,
+        Some(missing) => {
+            crate::trace(what);
+            *missing += 1;
+        }
         None => panic!("{}", what()),
     }
 }

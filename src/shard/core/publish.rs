@@ -201,6 +201,8 @@ impl Core {
 
     fn publish_along(&mut self, now: Time, publication: &Publication<'_>, route: &Route) -> Published {
         if self.limits.queue_policy == QueuePolicy::Refuse && self.is_some_queue_full(publication, route) {
+            // Clients before version 5 cannot be told, and a will has no one to tell.
+            self.counters.dropped_queue_full += 1;
             return Published::Refused(ReasonCode::QuotaExceeded);
         }
         let mut number = 0;
