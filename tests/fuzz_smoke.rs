@@ -6,7 +6,7 @@ use ringmq::fuzzing;
 use std::panic::catch_unwind;
 
 /// Rounds of each target: about 20 seconds for all of them in a debug build.
-const ROUNDS: u64 = 4000;
+const ROUNDS: u64 = 6000;
 
 /// SplitMix64.
 struct Random(u64);

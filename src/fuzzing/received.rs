@@ -32,7 +32,8 @@ pub(super) struct Received {
     torn: Vec<u8>,
     progress: Progress,
     greeting: Option<Greeting>,
-    session_present: bool,
+    /// The session may have been there before.
+    may_resume: bool,
     flights: BTreeMap<u16, Flight>,
     /// Ids this client has sent PUBREC for on this connection.
     answered: BTreeSet<u16>,
@@ -49,7 +50,7 @@ impl Received {
             torn: Vec::new(),
             progress: Progress::Asked,
             greeting: None,
-            session_present: false,
+            may_resume: false,
             flights: BTreeMap::new(),
             answered: BTreeSet::new(),
             asked: BTreeMap::new(),
@@ -176,7 +177,9 @@ impl Received {
                     } else {
                         assert_eq!(is_assigned, is_v5 && !greeting.has_client_id);
                         self.progress = Progress::Connected;
-                        self.session_present = connack.session_present;
+                        // 3.1 cannot say.
+                        let may_be = greeting.version == Version::V31 && !greeting.clean_start;
+                        self.may_resume = connack.session_present || may_be;
                     }
                 }
                 Packet::Auth(_) => {}
@@ -228,7 +231,7 @@ impl Received {
             return;
         }
         let id = publish.packet_id;
-        assert!(!publish.dup || self.session_present, "DUP on a session that is new");
+        assert!(!publish.dup || self.may_resume, "DUP on a session that is new");
         let flight = Flight { qos: publish.qos, is_received: false, is_counted: true };
         let used = self.flights.insert(id, flight);
         assert!(used.is_none(), "packet id {id} is in use: {used:?}");
@@ -241,7 +244,7 @@ impl Received {
         if reason.is_error() || self.answered.contains(&id) {
             return;
         }
-        assert!(self.session_present, "PUBREL without PUBREC");
+        assert!(self.may_resume, "PUBREL without PUBREC");
         let flight = Flight { qos: QoS::ExactlyOnce, is_received: true, is_counted: false };
         let used = self.flights.insert(id, flight);
         assert!(used.is_none(), "PUBREL for {used:?}");

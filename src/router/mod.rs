@@ -6,6 +6,7 @@ pub mod interest;
 pub mod keys;
 pub mod route;
 pub mod shard_set;
+mod subscribers;
 
 pub use groups::{Group, Groups, Member};
 pub use interest::{Interest, InterestChange};
@@ -16,8 +17,8 @@ pub use shard_set::ShardSet;
 use crate::codec::{QoS, SubscribeOptions};
 use crate::topic::{FilterMap, has_wildcard};
 use route::RouteCache;
-use smallvec::SmallVec;
 use std::rc::Rc;
+use subscribers::Subscribers;
 
 /// One session's subscription as the router needs it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,7 +51,7 @@ impl Subscriber {
 /// A filter that this shard's sessions are subscribed to.
 #[derive(Default, Debug)]
 struct LocalFilter {
-    subscribers: SmallVec<[Subscriber; 1]>,
+    subscribers: Subscribers,
     /// Number of the announcement that told the other shards of it.
     announced: u64,
 }
@@ -86,18 +87,11 @@ impl Router {
         announcement: u64,
     ) -> u64 {
         self.cache.invalidate(filter);
-        let entry = self
-            .local
-            .entry_or(filter, || LocalFilter { subscribers: SmallVec::new(), announced: announcement });
-        let place = if is_new {
-            None
-        } else {
-            entry.subscribers.iter_mut().find(|known| known.session == subscriber.session)
-        };
-        match place {
-            Some(known) => *known = subscriber,
-            None => entry.subscribers.push(subscriber),
-        }
+        let entry = self.local.entry_or(filter, || LocalFilter {
+            subscribers: Subscribers::default(),
+            announced: announcement,
+        });
+        entry.subscribers.insert(subscriber, is_new);
         entry.announced
     }
 
@@ -105,10 +99,9 @@ impl Router {
     /// the other shards are to be told.
     pub fn unsubscribe(&mut self, filter: &str, session: u32) -> bool {
         let Some(entry) = self.local.get_mut(filter) else { return false };
-        let Some(at) = entry.subscribers.iter().rposition(|known| known.session == session) else {
+        if !entry.subscribers.remove(session) {
             return false;
-        };
-        entry.subscribers.swap_remove(at);
+        }
         let is_last = entry.subscribers.is_empty();
         if is_last {
             self.local.remove(filter);

@@ -1,17 +1,18 @@
 //! QoS 2 from the client: the packet ids between PUBREC and PUBREL.
 use std::collections::VecDeque;
 
-/// Packet ids of received QoS 2 messages that are not released yet ([MQTT-4.3.3-10]), oldest first.
-/// The caller keeps the number within Receive Maximum.
+/// Packet ids of received QoS 2 messages that are not released yet ([MQTT-4.3.3-10]). The caller keeps the number
+/// within Receive Maximum; clients before version 5 are told of none, so there may be one of each.
 #[derive(Default, Debug)]
 pub struct Incoming {
+    /// Ascending. Clients count upwards and release in order, so that ids come and go at the ends.
     unreleased: VecDeque<u16>,
 }
 
 impl Incoming {
     /// Whether a PUBLISH with this id is a repetition.
     pub fn contains(&self, id: u16) -> bool {
-        self.unreleased.contains(&id)
+        self.unreleased.binary_search(&id).is_ok()
     }
     /// How many ids are waiting for PUBREL.
     pub fn len(&self) -> usize {
@@ -21,19 +22,21 @@ impl Incoming {
     pub fn is_empty(&self) -> bool {
         self.unreleased.is_empty()
     }
-    /// Remembers the id of a new message; it must not be there yet.
-    pub fn insert(&mut self, id: u16) {
-        debug_assert!(!self.contains(id));
-        self.unreleased.push_back(id);
-    }
-    /// PUBREL: forgets the id; false if it was unknown. Clients release in order, so the search ends at once.
-    pub fn release(&mut self, id: u16) -> bool {
-        match self.unreleased.iter().position(|known| *known == id) {
-            Some(at) => {
-                self.unreleased.remove(at);
+    /// Remembers the id of a message; false if it was there already.
+    pub fn insert(&mut self, id: u16) -> bool {
+        match self.unreleased.binary_search(&id) {
+            Ok(_) => false,
+            Err(at) => {
+                self.unreleased.insert(at, id);
                 true
             }
-            None => false,
+        }
+    }
+    /// PUBREL: forgets the id; false if it was unknown.
+    pub fn release(&mut self, id: u16) -> bool {
+        match self.unreleased.binary_search(&id) {
+            Ok(at) => self.unreleased.remove(at).is_some(),
+            Err(_) => false,
         }
     }
 }
@@ -45,10 +48,15 @@ mod tests {
     #[test]
     fn an_id_is_known_from_publish_to_release() {
         let mut incoming = Incoming::default();
-        incoming.insert(7);
-        assert!(incoming.contains(7));
-        assert!(incoming.release(7));
-        assert!(!incoming.contains(7) && incoming.is_empty());
-        assert!(!incoming.release(7));
+        for id in [7, 3, 65535, 9, 1] {
+            assert!(incoming.insert(id) && !incoming.insert(id));
+        }
+        assert_eq!(incoming.len(), 5);
+        for id in [9, 1, 65535, 3, 7] {
+            assert!(incoming.contains(id));
+            assert!(incoming.release(id) && !incoming.release(id));
+            assert!(!incoming.contains(id));
+        }
+        assert!(incoming.is_empty());
     }
 }

@@ -78,6 +78,22 @@ fn scanned(map: &RetainedMap<u32>, filter: &str, after: Option<&str>, limit: usi
     visits
 }
 
+/// The same in parts that look at `most` topics each.
+fn scanned_in_parts(map: &RetainedMap<u32>, filter: &str, most: usize) -> Vec<(String, u32)> {
+    let mut visits = Vec::new();
+    let mut after = None;
+    loop {
+        let last = map.scan_part(filter, after.as_deref(), most, &mut |topic, value| {
+            visits.push((topic.to_owned(), *value));
+            true
+        });
+        match last {
+            Some(last) => after = Some(last.to_owned()),
+            None => return visits,
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -135,6 +151,9 @@ proptest! {
                 .map(|(topic, value)| (topic.clone(), *value))
                 .collect();
             prop_assert_eq!(scanned(&map, filter, None, usize::MAX), &expected[..]);
+            for most in [1, 2, 7] {
+                prop_assert_eq!(scanned_in_parts(&map, filter, most), &expected[..]);
+            }
             for position in 0..expected.len() {
                 let after = &expected[position].0;
                 prop_assert_eq!(scanned(&map, filter, Some(after), usize::MAX), &expected[position + 1..]);

@@ -89,13 +89,25 @@ impl<V> RetainedMap<V> {
     /// Costs one step for every topic visited and one for every run of topics that is jumped over; a run is what
     /// stands below a level for which the filter has another name.
     pub fn scan(&self, filter: &str, after: Option<&str>, visit: &mut dyn FnMut(&str, &V) -> bool) {
+        self.scan_part(filter, after, usize::MAX, visit);
+    }
+
+    /// Like [`RetainedMap::scan`], but looks at `most` topics at most, whether they match or not; then it returns the
+    /// last one, behind which to go on.
+    pub fn scan_part(
+        &self,
+        filter: &str,
+        after: Option<&str>,
+        most: usize,
+        visit: &mut dyn FnMut(&str, &V) -> bool,
+    ) -> Option<&str> {
         if !has_wildcard(filter) {
             if after.is_none_or(|after| after < filter)
                 && let Some(value) = self.topics.get(filter)
             {
                 visit(filter, value);
             }
-            return;
+            return None;
         }
         let start = literal_prefix(filter);
         let from = match after {
@@ -106,7 +118,14 @@ impl<V> RetainedMap<V> {
         let mut target = String::new();
         // Steps left to reach `target` on foot.
         let mut walk = 0;
+        let mut looks = 0;
+        let mut last = None;
         while let Some((topic, value)) = neighbours.next() {
+            if looks == most {
+                return last;
+            }
+            looks += 1;
+            last = Some(&**topic);
             if walk > 0 && **topic < *target {
                 walk -= 1;
                 if walk == 0 {
@@ -119,7 +138,7 @@ impl<V> RetainedMap<V> {
             match step(filter, topic, &mut target) {
                 Step::Match => {
                     if !visit(topic, value) {
-                        return;
+                        return None;
                     }
                 }
                 Step::Next => {}
@@ -127,9 +146,10 @@ impl<V> RetainedMap<V> {
                     debug_assert!(**topic < *target, "a jump goes forward");
                     walk = WALK;
                 }
-                Step::End => return,
+                Step::End => return None,
             }
         }
+        None
     }
 }
 

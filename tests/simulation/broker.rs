@@ -49,6 +49,7 @@ enum Step {
     Flush(usize, usize),
     Deliver(usize, usize),
     PollDirty(usize),
+    Deadlines(usize),
 }
 
 /// Shards, rings and pipes.
@@ -236,6 +237,9 @@ impl Broker {
             if self.unpolled[from] {
                 self.steps.push(Step::PollDirty(from));
             }
+            if cores[from].next_deadline() <= self.now {
+                self.steps.push(Step::Deadlines(from));
+            }
             for to in 0..cores.len() {
                 let ring = &self.rings[from][to];
                 if from != to && ring.len() < self.ring_room && !cores[from].outbox(to as u8).is_empty() {
@@ -259,6 +263,10 @@ impl Broker {
             Step::Flush(from, to) => self.flush(from, to),
             Step::Deliver(from, to) => self.deliver(from, to),
             Step::PollDirty(shard) => self.poll_dirty(shard),
+            Step::Deadlines(shard) => {
+                self.cores[shard].handle_deadlines(self.now);
+                self.after_input(shard);
+            }
         }
     }
 

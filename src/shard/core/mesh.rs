@@ -41,7 +41,7 @@ impl Core {
             Envelope::Announced { number, retained } => self.handle_announced(now, from, number, retained),
             Envelope::Retain(routed) => self.handle_retain(from, *routed),
             Envelope::Retained(number) => self.handle_retained(from, number),
-            Envelope::Scan(request) => self.handle_scan(now, from, &request),
+            Envelope::Scan(request) => self.handle_scan(now, from, request),
             Envelope::Scanned(part) => self.handle_scanned(now, *part),
             Envelope::Locate { client, connection } => self.handle_locate(from, client, connection),
             Envelope::Home { client, connection, home } => self.handle_home(now, client, connection, home),

@@ -263,11 +263,14 @@ impl Core {
             self.expire(now, timer);
             self.settle(now);
         }
+        self.answer_put_off(now);
+        self.settle(now);
     }
 
-    /// When [`Core::handle_deadlines`] must be called next; `Time::NEVER` if nothing is pending.
+    /// When [`Core::handle_deadlines`] must be called next; `Time::NEVER` if nothing is pending. In the past: with the
+    /// next turn, and after whatever came in until then.
     pub fn next_deadline(&self) -> Time {
-        self.timers.next_deadline()
+        if self.has_put_off() { Time(0) } else { self.timers.next_deadline() }
     }
 
     /// The next thing the shell must do.

@@ -169,10 +169,7 @@ impl Core {
             QoS::AtLeastOnce => self.write_ack(slot, PacketType::PubAck, publish.packet_id, reason),
             QoS::ExactlyOnce => {
                 let session = self.connections[slot as usize].session;
-                let incoming = self.sessions[session as usize].incoming();
-                if !incoming.contains(publish.packet_id) {
-                    incoming.insert(publish.packet_id);
-                }
+                self.sessions[session as usize].incoming().insert(publish.packet_id);
                 self.write_ack(slot, PacketType::PubRec, publish.packet_id, reason);
             }
         }

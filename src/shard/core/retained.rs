@@ -26,6 +26,11 @@ use std::collections::{BTreeSet, VecDeque};
 /// Payload bytes after which a part of a scan ends.
 pub const SCAN_BYTES: usize = 128 * 1024;
 
+/// Retained topics looked at for one part of a scan at most, since a filter may pass over very many to find few.
+pub const SCAN_LOOKS: usize = 1024;
+/// Parts of scans in one turn at most; others are put off to later turns, so that scans leave room for everything else.
+pub const PARTS_AT_ONCE: usize = 16;
+
 /// An announcement whose answer waits for owners.
 struct Unanswered {
     from: ShardId,
@@ -48,6 +53,11 @@ pub(super) struct Retained {
     sent_to: Box<[u64]>,
     applied_by: Box<[u64]>,
     unanswered: VecDeque<Unanswered>,
+    /// Parts of scans answered at the time `parts_at`, and requests that wait for a later turn: each session of the
+    /// broker has [`super::scans::SCANS_AT_ONCE`] at most.
+    parts: usize,
+    parts_at: Time,
+    put_off: VecDeque<(ShardId, Box<ScanRequest>)>,
     /// By shard: the last of its retained publishes that was applied here.
     applied: Box<[u64]>,
     /// By shard: the last retained publish seen of it, or known not to be coming.
@@ -67,6 +77,9 @@ impl Retained {
             sent_to: zeros(),
             applied_by: zeros(),
             unanswered: VecDeque::new(),
+            parts: 0,
+            parts_at: Time::NEVER,
+            put_off: VecDeque::new(),
             applied: zeros(),
             seen: zeros(),
             settled: zeros(),
@@ -220,12 +233,39 @@ impl Core {
         }
     }
 
-    pub(super) fn handle_scan(&mut self, now: Time, from: ShardId, request: &ScanRequest) {
+    /// Asked for a part of a scan: at once, or in a later turn if there were many in this one.
+    pub(super) fn handle_scan(&mut self, now: Time, from: ShardId, request: Box<ScanRequest>) {
+        if self.retained.parts_at != now {
+            (self.retained.parts_at, self.retained.parts) = (now, 0);
+        }
+        if self.retained.parts >= PARTS_AT_ONCE {
+            return self.retained.put_off.push_back((from, request));
+        }
+        self.retained.parts += 1;
+        self.answer_scan(now, from, &request);
+    }
+
+    /// Requests wait that were too many for the turn they came in.
+    pub(super) fn has_put_off(&self) -> bool {
+        !self.retained.put_off.is_empty()
+    }
+
+    /// A later turn.
+    pub(super) fn answer_put_off(&mut self, now: Time) {
+        for parts in 1..=PARTS_AT_ONCE {
+            let Some((from, request)) = self.retained.put_off.pop_front() else { return };
+            (self.retained.parts_at, self.retained.parts) = (now, parts);
+            self.answer_scan(now, from, &request);
+        }
+    }
+
+    fn answer_scan(&mut self, now: Time, from: ShardId, request: &ScanRequest) {
         let mut messages = Vec::new();
         let mut bytes = 0;
         let mut is_cut = false;
         let mut last: Option<Box<str>> = None;
-        self.retained.messages.scan(&request.filter, request.after.as_deref(), &mut |topic, kept| {
+        let (filter, after) = (&request.filter, request.after.as_deref());
+        let go_on = self.retained.messages.scan_part(filter, after, SCAN_LOOKS, &mut |topic, kept| {
             if messages.len() >= request.limit || bytes >= SCAN_BYTES {
                 is_cut = true;
                 return false;
@@ -238,7 +278,8 @@ impl Core {
             true
         });
         let applied = self.retained.applied.clone();
-        let part = ScanPart { scan: request.scan, messages, applied, after: last.filter(|_| is_cut) };
+        let after = if is_cut { last } else { go_on.map(Box::from) };
+        let part = ScanPart { scan: request.scan, messages, applied, after };
         self.send(from, Envelope::Scanned(Box::new(part)));
     }
 }
