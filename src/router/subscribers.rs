@@ -83,7 +83,7 @@ mod tests {
         for step in 0..8 * FEW as u32 {
             let session = step * 7 % 61;
             let at = model.iter().position(|known| known.session == session);
-            if step / (2 * FEW as u32) % 2 == 0 {
+            if (step / (2 * FEW as u32)).is_multiple_of(2) {
                 subscribers.insert(subscriber(session, step), at.is_none());
                 match at {
                     Some(at) => model[at] = subscriber(session, step),
