@@ -176,7 +176,9 @@ impl Ring {
         self.push(entry.flags(squeue::Flags::BUFFER_SELECT).user_data(token.encode()));
     }
 
-    /// Receives until cancelled, ended, failed, or out of buffers.
+    /// Receives until cancelled, ended, failed, or out of buffers. Not for Unix sockets: where data and the end come
+    /// at the same time, kernels since 6.17 take one wake-up for both and report the data only (TCP says at its last
+    /// data whether the end is there, so that the kernel goes on).
     pub fn receive(&mut self, socket: RawFd, token: Token) {
         let entry = opcode::RecvMulti::new(Fd(socket), GROUP).build();
         self.push(entry.user_data(token.encode()));
