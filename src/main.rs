@@ -1,5 +1,5 @@
 //! The `ringmq` command.
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -16,7 +16,9 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the broker (also what happens without a command).
-    Serve(ringmq::config::ServeArgs),
+    Serve(ringmq::config::command::ServeCommand),
+    /// Check or describe the configuration.
+    Config(ringmq::config::command::ConfigCommand),
     /// Publish messages; takes the flags of `mosquitto_pub`.
     #[command(disable_help_flag = true, disable_version_flag = true)]
     Pub(ringmq::client::PubArgs),
@@ -31,9 +33,13 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
-        None => ringmq::admin::serve(ringmq::config::ServeArgs::default()),
-        Some(Command::Serve(args)) => ringmq::admin::serve(args),
+    let mut matches = Cli::command().get_matches();
+    let of_command = matches.subcommand().map(|(_, matches)| matches.clone()).unwrap_or_default();
+    let cli = Cli::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.exit());
+    match cli.command {
+        None => ringmq::admin::serve(ringmq::config::sources::Sources::new(None, None)),
+        Some(Command::Serve(command)) => ringmq::admin::serve(command.sources(&of_command)),
+        Some(Command::Config(command)) => ringmq::admin::config(command, &of_command),
         Some(Command::Pub(args)) => ringmq::client::publish(args),
         Some(Command::Sub(args)) => ringmq::client::subscribe(args),
         Some(Command::Rr(args)) => ringmq::client::request(args),

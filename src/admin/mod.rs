@@ -3,14 +3,17 @@ mod files;
 
 use crate::auth::test_method::TestMethod;
 use crate::auth::{Method, Methods};
+use crate::config::command::ConfigCommand;
+use crate::config::sources::Sources;
 use crate::config::units::Cores;
-use crate::config::{DEFAULT_PORT, ServeArgs, Settings};
+use crate::config::{DEFAULT_PORT, Settings};
 use crate::net::listener::{self, Listener};
 use crate::net::probe;
 use crate::shard::core::{Command, CoreConfig};
 use crate::shard::envelope::Envelope;
 use crate::shard::mesh::{self, CommandSender};
 use crate::shard::runtime::{self, ShardConfig, Witness};
+use clap::ArgMatches;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -68,8 +71,8 @@ impl Drop for ShardWitness {
 }
 
 /// Runs the broker until a signal ends it. The exit code is 0 after a shutdown, 2 when it could not start.
-pub fn serve(args: ServeArgs) -> ExitCode {
-    match start(&args) {
+pub fn serve(sources: Sources) -> ExitCode {
+    match start(&sources) {
         Ok(running) => running.wait(),
         Err(problem) => {
             eprintln!("ringmq: {problem}");
@@ -78,22 +81,45 @@ pub fn serve(args: ServeArgs) -> ExitCode {
     }
 }
 
+/// Runs `ringmq config`. The exit code is 2 for a configuration that cannot be.
+pub fn config(command: ConfigCommand, matches: &ArgMatches) -> ExitCode {
+    match command.run(matches, &usable_cores()) {
+        Ok(text) => {
+            // Whoever closed our standard output has seen enough.
+            let _ = io::stdout().lock().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(problem) => {
+            eprintln!("ringmq: {problem}");
+            ExitCode::from(CANNOT_START)
+        }
+    }
+}
+
+/// The cores this process may run on, ascending.
+fn usable_cores() -> Vec<usize> {
+    let mut usable: Vec<usize> =
+        core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
+    usable.sort_unstable();
+    usable
+}
+
 struct Running {
     reports: Receiver<Report>,
     commands: Vec<CommandSender<Command>>,
     shutdown: Duration,
 }
 
-fn start(args: &ServeArgs) -> Result<Running, String> {
+fn start(sources: &Sources) -> Result<Running, String> {
     let start = Instant::now();
-    let mut usable: Vec<usize> =
-        core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
-    usable.sort_unstable();
-    let settings = args.check(&usable)?;
+    let loaded = sources.load()?;
+    loaded.warnings.iter().for_each(|warning| eprintln!("ringmq: {warning}"));
+    let settings = loaded.check(&usable_cores())?;
     let warning = files::raise_open_files(settings.limits.max_connections);
     probe::probe()?;
     let shards = settings.placement.len();
-    let listeners = listener::listen_all(&settings.listen, shards).map_err(|error| error.to_string())?;
+    let addresses: Vec<SocketAddr> = settings.listeners.iter().map(|listener| listener.address).collect();
+    let listeners = listener::listen_all(&addresses, shards).map_err(|error| error.to_string())?;
     let addresses: Vec<SocketAddr> = listeners.iter().map(|listener| listener.address).collect();
 
     // Before the shards, so that a signal is never met by its default.

@@ -1,10 +1,17 @@
-//! Settings of `ringmq serve`: flags, checked.
+//! Settings of `ringmq serve`: flags, environment and a file, checked.
+pub mod command;
+pub mod file;
+pub mod keys;
+pub mod listener;
+pub mod memory;
+pub mod reference;
+pub mod sources;
 pub mod units;
 
 use crate::limits::{Limits, MAX_SHARDS, QueuePolicy};
 use clap::Parser;
+use listener::ListenerSettings;
 use std::fmt::Display;
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use units::{Cores, ListenAddress, Size, Span};
 
@@ -145,8 +152,8 @@ impl Default for ServeArgs {
 /// Settings that fit together and this machine.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where to listen.
-    pub listen: Vec<SocketAddr>,
+    /// Where to listen, and how.
+    pub listeners: Vec<ListenerSettings>,
     /// For each shard the core it is pinned to.
     pub placement: Vec<usize>,
     /// The bounds.
@@ -156,23 +163,16 @@ pub struct Settings {
 }
 
 impl ServeArgs {
-    /// Checks what clap cannot. `usable`: the cores this process may run on, ascending.
+    /// Checks what clap cannot. `usable`: the cores this process may run on, ascending; `listeners`: all of them.
     /// The error is one sentence with the remedy.
-    pub fn check(&self, usable: &[usize]) -> Result<Settings, String> {
-        let listen: Vec<SocketAddr> = self.listen.iter().map(|address| address.0).collect();
-        for (index, address) in listen.iter().enumerate() {
-            if !address.ip().to_canonical().is_loopback() && !self.allow_anonymous {
-                return Err(format!(
-                    "listening on {address} would let everybody in who can reach this machine; \
-                     add --allow-anonymous if that is meant, or listen on 127.0.0.1"
-                ));
-            }
-            if address.port() != 0 && listen[..index].contains(address) {
-                return Err(format!("--listen {address} is given twice; give each address once"));
+    pub fn check(&self, usable: &[usize], listeners: Vec<ListenerSettings>) -> Result<Settings, String> {
+        for (index, ListenerSettings { address, .. }) in listeners.iter().enumerate() {
+            if address.port() != 0 && listeners[..index].iter().any(|other| other.address == *address) {
+                return Err(format!("{address} is to be listened on twice; give each address once"));
             }
         }
         let (placement, limits) = (self.placement(usable)?, self.limits()?);
-        Ok(Settings { listen, placement, limits, test_auth: self.enable_test_auth })
+        Ok(Settings { listeners, placement, limits, test_auth: self.enable_test_auth })
     }
 
     fn placement(&self, usable: &[usize]) -> Result<Vec<usize>, String> {

@@ -1,4 +1,6 @@
+use super::listener::ListenerArgs;
 use super::*;
+use std::net::SocketAddr;
 
 #[derive(Parser)]
 struct Serve {
@@ -12,14 +14,21 @@ fn parse(flags: &[&str]) -> Result<ServeArgs, String> {
 }
 
 fn check(flags: &[&str]) -> Result<Settings, String> {
-    parse(flags)?.check(&[0, 1, 2, 3])
+    check_on(flags, &[0, 1, 2, 3])
+}
+
+fn check_on(flags: &[&str], cores: &[usize]) -> Result<Settings, String> {
+    let args = parse(flags)?;
+    let listeners =
+        args.listen.iter().map(|address| ListenerArgs::plain(*address).check(args.allow_anonymous));
+    args.check(cores, listeners.collect::<Result<_, _>>()?)
 }
 
 #[test]
 fn without_flags_the_limits_are_the_default_ones_and_every_core_has_a_shard() {
-    let settings = ServeArgs::default().check(&[0, 1, 2, 3]).unwrap();
+    let settings = check(&[]).unwrap();
     assert_eq!(format!("{:?}", settings.limits), format!("{:?}", Limits::default()));
-    assert_eq!(settings.listen, [SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT))]);
+    assert_eq!(settings.listeners[0].address, SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT)));
     assert_eq!(settings.placement, [0, 1, 2, 3]);
 }
 
@@ -90,7 +99,7 @@ fn shards_are_pinned_in_turn_to_the_named_cores() {
     assert_eq!(check(&["--cores", "1,3", "--shards", "5"]).unwrap().placement, [1, 3, 1, 3, 1]);
     assert_eq!(check(&["--shards", "2"]).unwrap().placement, [0, 1]);
     let many: Vec<usize> = (0..200).collect();
-    assert!(ServeArgs::default().check(&many).unwrap_err().contains("--shards 128"));
+    assert!(check_on(&[], &many).unwrap_err().contains("--shards 128"));
 }
 
 #[test]

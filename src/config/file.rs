@@ -1,0 +1,148 @@
+//! The configuration file: TOML, whose keys are the flags, and a `[[listener]]` table for each further listener.
+use super::ServeArgs;
+use super::keys::{Keys, Origin, Setting, takes_list};
+use super::listener::ListenerArgs;
+use std::path::Path;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// Bytes of a configuration file; a larger one is none.
+const MAX_FILE: u64 = 1 << 20;
+/// The name of the listener tables.
+const LISTENER: &str = "listener";
+
+/// What a configuration file says, each key known and each value readable.
+#[derive(Default, Debug)]
+pub struct File {
+    /// The keys outside tables.
+    pub settings: Vec<Setting>,
+    /// The `[[listener]]` tables with their lines.
+    pub listeners: Vec<(usize, Vec<Setting>)>,
+}
+
+/// Reads a file. The error is one sentence that names the line.
+pub fn read(path: &Path) -> Result<File, String> {
+    let shown = path.display();
+    let failed = |error: std::io::Error| format!("the configuration file {shown} cannot be read: {error}");
+    if std::fs::metadata(path).map_err(failed)?.len() > MAX_FILE {
+        return Err(format!("{shown} has more than {MAX_FILE} bytes; that is no configuration file"));
+    }
+    parse(&std::fs::read_to_string(path).map_err(failed)?)
+        .map_err(|(line, what)| format!("{shown}:{line}: {what}"))
+}
+
+/// Reads the text of a file. The error is a line and a sentence.
+pub fn parse(text: &str) -> Result<File, (usize, String)> {
+    let line =
+        |at: usize| 1 + text.as_bytes()[..at.min(text.len())].iter().filter(|byte| **byte == b'\n').count();
+    let table = DeTable::parse(text).map_err(|error| {
+        (line(error.span().map_or(0, |span| span.start)), error.message().replace('\n', "; "))
+    })?;
+    let (mut file, keys, of_listeners) =
+        (File::default(), Keys::of::<ServeArgs>(), Keys::of::<ListenerArgs>());
+    for (key, value) in in_order(table.get_ref()) {
+        let at = line(key.span().start);
+        match (key.get_ref().as_ref(), value.get_ref()) {
+            (LISTENER, DeValue::Array(tables)) => {
+                for entry in tables.iter() {
+                    let at = line(entry.span().start);
+                    let DeValue::Table(table) = entry.get_ref() else {
+                        return Err((at, "a listener is a table: write [[listener]]".to_string()));
+                    };
+                    let settings = in_order(table).into_iter().map(|(key, value)| {
+                        let at = line(key.span().start);
+                        setting(&of_listeners, key.get_ref(), value.get_ref(), at).map_err(|what| (at, what))
+                    });
+                    file.listeners.push((at, settings.collect::<Result<_, _>>()?));
+                }
+            }
+            (LISTENER, _) => {
+                return Err((at, "listeners are a list of tables: write [[listener]]".to_string()));
+            }
+            (name, DeValue::Table(_)) => {
+                return Err((
+                    at,
+                    format!("[{name}] is no table; there are only [[listener]] and keys above it"),
+                ));
+            }
+            (name, value) => file.settings.push(setting(&keys, name, value, at).map_err(|what| (at, what))?),
+        }
+    }
+    Ok(file)
+}
+
+type Entry<'a> = (&'a Spanned<std::borrow::Cow<'a, str>>, &'a Spanned<DeValue<'a>>);
+
+/// The entries in the order of their lines, so that the first mistake is the one that is told.
+fn in_order<'a>(table: &'a DeTable<'a>) -> Vec<Entry<'a>> {
+    let mut entries: Vec<Entry<'a>> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    entries
+}
+
+fn setting(keys: &Keys, key: &str, value: &DeValue<'_>, line: usize) -> Result<Setting, String> {
+    let arg = keys.get(key).ok_or_else(|| keys.unknown(key))?;
+    let values = match value {
+        DeValue::Array(_) if !takes_list(arg) => return Err(format!("{key} takes one value, not a list")),
+        DeValue::Array(values) => {
+            values.iter().map(|value| scalar(key, value.get_ref())).collect::<Result<_, _>>()?
+        }
+        value => vec![scalar(key, value)?],
+    };
+    let setting = Setting { key: key.to_string(), values, origin: Origin::File(line) };
+    keys.check(&setting).map(|()| setting)
+}
+
+fn scalar(key: &str, value: &DeValue<'_>) -> Result<String, String> {
+    match value {
+        DeValue::String(text) => Ok(text.to_string()),
+        DeValue::Integer(number) => Ok(number.to_string()),
+        DeValue::Boolean(truth) => Ok(truth.to_string()),
+        other => Err(format!("{key} is text, a number, true or false, not a {}", other.type_str())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_listeners_are_read_with_their_lines() {
+        let file = parse("max-packet = \"4K\"\nmax-qos = 1 # so\nallow-anonymous = true\n\n[[listener]]\naddress = \"1884\"\n").unwrap();
+        let shown: Vec<_> =
+            file.settings.iter().map(|s| (s.key.as_str(), s.values[0].as_str(), s.origin)).collect();
+        let expected = [
+            ("max-packet", "4K", Origin::File(1)),
+            ("max-qos", "1", Origin::File(2)),
+            ("allow-anonymous", "true", Origin::File(3)),
+        ];
+        assert_eq!(shown, expected);
+        assert_eq!(file.listeners.len(), 1);
+        assert_eq!(file.listeners[0].1[0].origin, Origin::File(6));
+    }
+
+    #[test]
+    fn every_mistake_is_told_with_its_line() {
+        for (text, line, named) in [
+            ("\nmax-paket = 1", 2, "did you mean \"max-packet\""),
+            ("max_packet = 1", 1, "did you mean \"max-packet\""),
+            ("zzz = 1", 1, "ringmq config reference"),
+            ("max-qos = 3", 1, "0..=2"),
+            ("max-qos = [1, 2]", 1, "one value"),
+            ("max-qos = 1.5", 1, "float"),
+            ("queue-policy = \"panic\"", 1, "drop-oldest"),
+            ("allow-anonymous = \"perhaps\"", 1, "true or false"),
+            ("a = 1\na = 2", 2, "duplicate key"),
+            ("max-qos 1", 1, "key"),
+            ("[section]\nx = 1", 1, "[section]"),
+            ("listener = 1", 1, "[[listener]]"),
+            ("[[listener]]\n\naddres = \"1884\"", 3, "did you mean \"address\""),
+            ("[[listener]]\naddress = \"nowhere\"", 2, "127.0.0.1:1883"),
+            ("[[listener]]\nmax-packet = 1", 2, "unknown key"),
+        ] {
+            let (at, what) = parse(text).expect_err(text);
+            assert_eq!(at, line, "{text:?}: {what}");
+            assert!(what.contains(named) && !what.contains('\n'), "{text:?}: {what}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What the bounds add up to: the memory the broker takes when every client does its worst at once.
+use super::Settings;
+use super::units::Size;
+use crate::net::linger::MAX_LINGERING_BYTES;
+use crate::net::ring::RECEIVE_MEMORY;
+use std::fmt::Write;
+
+/// Bytes of one connection beside what it sends and receives.
+const CONNECTION: u64 = 512;
+/// Bytes of one session beside its messages and subscriptions.
+const SESSION: u64 = 1024;
+/// Bytes of one subscription with its filter of usual length, here and as interest on other shards.
+const SUBSCRIPTION: u64 = 256;
+/// Bytes of one retained message beside its packet.
+const RETAINED: u64 = 256;
+
+/// One summand.
+struct Part {
+    what: &'static str,
+    count: u64,
+    each: u64,
+    /// The keys that lower it.
+    keys: &'static str,
+}
+
+fn parts(settings: &Settings) -> Vec<Part> {
+    let (limits, shards) = (&settings.limits, settings.placement.len() as u64);
+    let packet = u64::from(limits.max_packet);
+    let part = |what, count: usize, each: u64, keys| Part { what, count: count as u64, each, keys };
+    vec![
+        part("connections", limits.max_connections, CONNECTION, "max-connections"),
+        part(
+            "unsent bytes of connections",
+            limits.max_connections,
+            limits.output_max as u64,
+            "max-connections, output-max",
+        ),
+        part(
+            "packets that have not come whole",
+            limits.max_connections,
+            packet,
+            "max-connections, max-packet",
+        ),
+        part("sessions", limits.max_sessions, SESSION, "max-sessions"),
+        part(
+            "queued messages",
+            limits.max_sessions,
+            limits.max_queued_bytes as u64,
+            "max-sessions, max-queued-bytes",
+        ),
+        part(
+            "messages in flight",
+            limits.max_sessions,
+            packet.saturating_mul(limits.max_inflight.into()),
+            "max-sessions, max-inflight, max-packet",
+        ),
+        part(
+            "subscriptions",
+            limits.max_sessions,
+            SUBSCRIPTION.saturating_mul(limits.max_subscriptions as u64),
+            "max-sessions, max-subscriptions",
+        ),
+        part("retained messages", limits.max_retained, RETAINED + packet, "max-retained, max-packet"),
+        Part {
+            what: "messages between shards",
+            count: shards * shards,
+            each: packet.saturating_mul(limits.overflow_mark as u64),
+            keys: "shards, overflow-mark, max-packet",
+        },
+        Part { what: "receive buffers", count: shards, each: RECEIVE_MEMORY as u64, keys: "shards" },
+        Part { what: "closed connections", count: shards, each: MAX_LINGERING_BYTES as u64, keys: "shards" },
+    ]
+}
+
+/// The sum, a line for each summand, with the keys that lower it.
+pub fn worst_case(settings: &Settings) -> String {
+    let (mut text, mut sum) = (String::new(), 0u64);
+    let _ =
+        writeln!(text, "# Memory when every client does its worst at once, which none can make another do:");
+    for Part { what, count, each, keys } in parts(settings) {
+        let total = count.saturating_mul(each);
+        sum = sum.saturating_add(total);
+        let _ = writeln!(
+            text,
+            "#   {:>9}  {what}: {count} of {}  ({keys})",
+            rounded(total),
+            if Size(each).to_string().len() > 7 { rounded(each) } else { Size(each).to_string() },
+        );
+    }
+    let _ = writeln!(text, "#   {:>9}  together", rounded(sum));
+    text
+}
+
+/// Bytes with the largest unit that leaves a whole number in front of the point.
+fn rounded(bytes: u64) -> String {
+    let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    match units.iter().find(|(_, shift)| bytes >> shift > 0) {
+        Some((unit, shift)) => format!("{:.1} {unit}", bytes as f64 / (1u64 << shift) as f64),
+        None => format!("{bytes} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::sources::Sources;
+
+    #[test]
+    fn the_sum_is_that_of_its_parts() {
+        let settings = Sources::new(None, None).load().unwrap().check(&[0, 1]).unwrap();
+        let sum: u64 = parts(&settings).iter().map(|part| part.count * part.each).sum();
+        let text = worst_case(&settings);
+        assert!(text.lines().last().unwrap().contains(&rounded(sum)), "{text}");
+        assert!(text.contains("queued messages: 2000000 of 16M"), "{text}");
+        assert_eq!(rounded(1023), "1023 B");
+        assert_eq!(rounded(3 << 19), "1.5 MiB");
+    }
+}
