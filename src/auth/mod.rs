@@ -1,5 +1,8 @@
 //! Contracts of authentication. Backends live beside this file; the core knows the traits only.
+mod origin;
 pub mod test_method;
+
+pub use origin::Origin;
 
 use crate::codec::ReasonCode;
 use std::fmt::Debug;

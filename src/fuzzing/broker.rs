@@ -2,6 +2,7 @@
 //! step when the fuzzer says so.
 use super::peer::{Peer, Place};
 use super::source::Source;
+use crate::auth::Origin;
 use crate::auth::test_method::TestMethod;
 use crate::codec::Ack;
 use crate::limits::{Limits, QueuePolicy};
@@ -88,7 +89,7 @@ impl Broker {
         if self.peers[number].is_none() {
             let shard = (number % self.cores.len()) as ShardId;
             let now = self.now;
-            let conn = self.core(shard).handle_accept(now)?;
+            let conn = self.core(shard).handle_accept(now, Origin::default())?;
             self.peers[number] = Some(Peer::new(Place::At(shard, conn), self.max_packet));
         }
         self.peers[number].as_mut()

@@ -1,12 +1,22 @@
 //! Accepting: one multishot operation for each listening socket, and a pause when something is wanting.
 use super::ring::{Completion, Op, Payload, Ring, Token};
 use super::warn::Warning;
+use crate::auth::Origin;
 use crate::time::Time;
+use socket2::SockRef;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// Milliseconds without accepting after accept failed for want of something (descriptors, memory).
 const PAUSE_MS: u64 = 500;
+
+/// Where an accepted socket comes from. An IPv4 peer of an IPv6 socket is one of IPv4.
+pub fn origin(socket: &OwnedFd, listener: u16) -> Origin {
+    let peer = SockRef::from(socket).peer_addr().ok().and_then(|address| address.as_socket());
+    let peer = peer.map(|address| SocketAddr::new(address.ip().to_canonical(), address.port()));
+    Origin { listener, peer, identity: None }
+}
 
 struct Listening {
     socket: OwnedFd,
@@ -40,8 +50,8 @@ impl Acceptor {
         self.listening.drain(..).for_each(|entry| ring.close(entry.socket, true));
     }
 
-    /// The accepted socket, if that is what completed.
-    pub fn take(&mut self, ring: &mut Ring, completion: Completion, now: Time) -> Option<OwnedFd> {
+    /// The accepted socket and the number of its listener, if that is what completed.
+    pub fn take(&mut self, ring: &mut Ring, completion: Completion, now: Time) -> Option<(OwnedFd, u16)> {
         let Completion { token, result, more, payload } = completion;
         let index = token.slot as usize;
         let entry = self.listening.get_mut(index)?;
@@ -54,7 +64,7 @@ impl Acceptor {
             self.arm(ring, index);
         }
         match payload {
-            Payload::Accepted(socket) => Some(socket),
+            Payload::Accepted(socket) => Some((socket, index as u16)),
             _ => None,
         }
     }

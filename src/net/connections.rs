@@ -28,8 +28,8 @@ const MAX_HELD: usize = 2 * super::ring::RECEIVE_MEMORY;
 /// What happened, in order.
 #[derive(Debug)]
 pub enum Event {
-    /// A listener accepted.
-    Accepted(OwnedFd),
+    /// The listener with this number accepted.
+    Accepted(OwnedFd, u16),
     /// Bytes came. Read them with [`Connections::bytes`], then [`Connections::recycle`] them.
     Received(ConnId, Input),
     /// The peer closed or the connection failed: nothing more will come. [`Connections::discard`] must follow; what
@@ -356,7 +356,10 @@ impl Connections {
         let Completion { token, more, .. } = completion;
         let conn = ConnId { slot: token.slot, generation: token.generation };
         match token.op {
-            Op::Accept => self.acceptor.take(&mut self.ring, completion, now).map(Event::Accepted),
+            Op::Accept => {
+                let accepted = self.acceptor.take(&mut self.ring, completion, now);
+                accepted.map(|(socket, listener)| Event::Accepted(socket, listener))
+            }
             Op::Doorbell => {
                 // That it woke us is all there is to it: whoever rang has left something to be found.
                 if !more {

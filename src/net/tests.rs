@@ -73,7 +73,7 @@ impl Bench {
         let client = TcpStream::connect(self.address).unwrap();
         client.set_read_timeout(Some(PATIENCE)).unwrap();
         client.set_write_timeout(Some(PATIENCE)).unwrap();
-        let Event::Accepted(socket) = self.event() else { panic!("not accepted") };
+        let Event::Accepted(socket, 0) = self.event() else { panic!("not accepted") };
         let conn = ConnId { slot: self.next_slot, generation: 7 };
         self.next_slot += 1;
         self.connections.adopt(conn, socket);
@@ -256,7 +256,7 @@ fn without_appetite_nothing_is_taken_nothing_is_lost_and_the_rest_goes_on() {
     // Accepting still works meanwhile, and enough time passes for the buffers to run out.
     for _ in 0..20 {
         let _extra = TcpStream::connect(bench.address).unwrap();
-        assert!(matches!(bench.event_when(false), Event::Accepted(_)));
+        assert!(matches!(bench.event_when(false), Event::Accepted(..)));
     }
     let mut got = Vec::new();
     while got.len() < expected.len() {
@@ -360,7 +360,7 @@ fn a_slot_can_be_used_again_at_once_and_late_completions_touch_nobody() {
     for generation in 0..200u32 {
         let mut client = TcpStream::connect(bench.address).unwrap();
         client.set_read_timeout(Some(PATIENCE)).unwrap();
-        let Event::Accepted(socket) = bench.event() else { panic!("not accepted") };
+        let Event::Accepted(socket, 0) = bench.event() else { panic!("not accepted") };
         let conn = ConnId { slot: 0, generation };
         bench.connections.adopt(conn, socket);
         bench.connections.establish(conn);

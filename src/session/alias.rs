@@ -17,6 +17,10 @@ impl IncomingAliases {
         }
         self.topics[index] = Some(topic.into());
     }
+    /// None was set.
+    pub fn is_empty(&self) -> bool {
+        self.topics.is_empty()
+    }
     /// The topic of `alias`, if it was set.
     pub fn get(&self, alias: u16) -> Option<Rc<str>> {
         self.topics.get(usize::from(alias).wrapping_sub(1))?.clone()

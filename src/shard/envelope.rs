@@ -1,4 +1,5 @@
 //! What shards say to each other.
+use crate::auth::Origin;
 use crate::metrics::Counters;
 use crate::router::InterestChange;
 use crate::session::message::{Message, SessionKey};
@@ -152,4 +153,6 @@ pub struct Handoff {
     pub bytes: Bytes,
     /// The client id the broker chose, if the client sent none.
     pub assigned: Option<Box<str>>,
+    /// Where the connection comes from.
+    pub origin: Origin,
 }

@@ -7,6 +7,7 @@ use super::core::{Action, CloseCause, Command, ConnId, Core, CoreConfig};
 use super::envelope::Envelope;
 use super::mesh::Port;
 use crate::limits::Limits;
+use crate::net::accept::origin;
 use crate::net::connections::{Connections, Event};
 use crate::net::handoff;
 use crate::net::ring::Wait;
@@ -191,10 +192,10 @@ impl Shard {
         let wants_input = self.core.wants_input();
         while let Some(event) = self.connections.poll_event(wants_input && budget > 0, self.now) {
             match event {
-                Event::Accepted(socket) => {
+                Event::Accepted(socket, listener) => {
                     // At the limit of connections, and when the broker stops, the socket is closed here.
                     if self.connections.admit(self.limits.max_connections)
-                        && let Some(conn) = self.core.handle_accept(self.now)
+                        && let Some(conn) = self.core.handle_accept(self.now, origin(&socket, listener))
                     {
                         self.connections.adopt(conn, socket);
                     }

@@ -1,6 +1,7 @@
 //! The broker of the simulation: cores, the rings between them, and what a shell owes them, all in one thread.
 use crate::rng::Rng;
 use bytes::Bytes;
+use ringmq::auth::Origin;
 use ringmq::limits::Limits;
 use ringmq::metrics::Counters;
 use ringmq::shard::core::{Action, CloseCause, ConnId, Core, CoreConfig};
@@ -305,7 +306,7 @@ impl Broker {
         let Place::Backlog(shard) = self.pipes[pipe].place else {
             unreachable!("only a backlog is accepted")
         };
-        self.pipes[pipe].place = match self.cores[shard].handle_accept(self.now) {
+        self.pipes[pipe].place = match self.cores[shard].handle_accept(self.now, Origin::default()) {
             Some(conn) => {
                 self.by_conn.insert((shard, conn), pipe);
                 Place::Open { shard, conn, is_read: true, is_dirty: false }

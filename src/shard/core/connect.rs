@@ -2,7 +2,7 @@
 //!
 //! The shard that accepted the socket checks CONNECT and asks the id's registrar for the home of its session; the
 //! socket moves there with everything it has sent, and the home decides the rest.
-use super::connection::{Pending, Phase};
+use super::connection::{Extras, Pending, Phase};
 use super::input::Flow;
 use super::{Action, ConnId, Core};
 use crate::codec::{
@@ -154,16 +154,17 @@ impl Core {
         assert!(self.is_live(conn), "a connection that is handed off is not closed");
         self.disarm_connection(conn.slot);
         let mut connection = self.connections.remove(conn.slot as usize);
-        let pending =
-            connection.extras().pending.take().expect("a connection that is handed off has a CONNECT");
+        let Extras { origin, pending, .. } = connection.extras();
+        let pending = pending.take().expect("a connection that is handed off has a CONNECT");
+        let origin = origin.take().expect("the origin is known until CONNACK");
         let Pending { bytes, assigned, home } = pending;
         let home = home.expect("only a connection whose home is known is handed off");
-        self.send(home, Envelope::Handoff(Box::new(Handoff { socket, bytes, assigned })));
+        self.send(home, Envelope::Handoff(Box::new(Handoff { socket, bytes, assigned, origin: *origin })));
     }
 
     /// A connection arrives at its session's home.
     pub(super) fn handle_handoff(&mut self, now: Time, handoff: Handoff) {
-        let conn = self.open(now);
+        let conn = self.open(now, handoff.origin);
         self.actions.push_back(Action::Adopt { conn, socket: handoff.socket });
         self.actions.push_back(Action::Established { conn });
         self.connections[conn.slot as usize].phase = Phase::Locating;
@@ -319,6 +320,7 @@ impl Core {
         connection.patience = u32::from(keep_alive) * 1500;
         connection.quota = properties.receive_maximum.min(self.limits.max_inflight).max(1);
         connection.alias_maximum = if is_v5 { self.limits.topic_alias_maximum } else { 0 };
+        connection.shrink();
         if aliases > 0 {
             connection.extras().outgoing_aliases = Some(OutgoingAliases::new(aliases));
         }

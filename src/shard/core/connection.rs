@@ -2,7 +2,7 @@
 use super::super::output::{BufferPool, Output};
 use super::super::timer_wheel::TimerId;
 use super::{ConnId, Core, ShardId};
-use crate::auth::Exchange;
+use crate::auth::{Exchange, Origin};
 use crate::codec::{Connect, PacketType, ReasonCode, Version};
 use crate::router::Route;
 use crate::session::alias::{IncomingAliases, OutgoingAliases};
@@ -54,11 +54,25 @@ pub(super) struct Authentication {
 /// What only some connections need.
 #[derive(Debug, Default)]
 pub(super) struct Extras {
+    /// Where it comes from, until it is connected.
+    pub origin: Option<Box<Origin>>,
     pub torn: Option<Torn>,
     pub pending: Option<Pending>,
     pub authentication: Option<Authentication>,
     pub incoming_aliases: IncomingAliases,
     pub outgoing_aliases: Option<OutgoingAliases>,
+}
+
+impl Extras {
+    fn is_empty(&self) -> bool {
+        let Extras { origin, torn, pending, authentication, incoming_aliases, outgoing_aliases } = self;
+        origin.is_none()
+            && torn.is_none()
+            && pending.is_none()
+            && authentication.is_none()
+            && incoming_aliases.is_empty()
+            && outgoing_aliases.is_none()
+    }
 }
 
 /// One network connection.
@@ -97,6 +111,15 @@ impl Connection {
         self.version = connect.version;
         self.max_packet = connect.properties.maximum_packet_size.unwrap_or(u32::MAX);
     }
+    /// Forgets what mattered only until CONNACK.
+    pub fn shrink(&mut self) {
+        if let Some(extras) = &mut self.extras {
+            extras.origin = None;
+            if extras.is_empty() {
+                self.extras = None;
+            }
+        }
+    }
     pub fn extras(&mut self) -> &mut Extras {
         self.extras.get_or_insert_with(Box::default)
     }
@@ -118,7 +141,7 @@ impl Connection {
 
 impl Core {
     /// A new connection that has its connect timeout to send CONNECT.
-    pub(super) fn open(&mut self, now: Time) -> ConnId {
+    pub(super) fn open(&mut self, now: Time, origin: Origin) -> ConnId {
         self.generations = self.generations.wrapping_add(1);
         let generation = self.generations;
         let entry = self.connections.vacant_entry();
@@ -127,7 +150,7 @@ impl Core {
             generation,
             session: u32::MAX,
             output: Output::default(),
-            extras: None,
+            extras: Some(Box::new(Extras { origin: Some(Box::new(origin)), ..Extras::default() })),
             route: Weak::new(),
             timer: None,
             last_received: now,
@@ -143,6 +166,13 @@ impl Core {
         let conn = ConnId { slot, generation };
         self.arm_connection(conn, now + self.limits.connect_timeout_ms);
         conn
+    }
+
+    /// The transport tells more of where a connection comes from.
+    pub(super) fn learn_origin(&mut self, slot: u32, origin: Origin) {
+        let connection = &mut self.connections[slot as usize];
+        assert!(connection.phase == Phase::AwaitConnect, "the transport is done before CONNECT comes");
+        connection.extras().origin = Some(Box::new(origin));
     }
 
     /// Writes a packet other than PUBLISH. One that exceeds the client's Maximum Packet Size is not sent

@@ -28,7 +28,7 @@ mod tests;
 use super::envelope::{Envelope, Socket};
 use super::output::{BufferPool, Output};
 use super::timer_wheel::{TimerId, TimerWheel};
-use crate::auth::Methods;
+use crate::auth::{Methods, Origin};
 use crate::limits::Limits;
 use crate::metrics::Counters;
 use crate::router::{Keys, Router};
@@ -211,12 +211,20 @@ impl Core {
 
     /// A listener accepted a socket. `None`: the broker stops; the shell closes it. The shell, which alone sees the
     /// sockets of all shards, keeps [`Limits::max_connections`].
-    pub fn handle_accept(&mut self, now: Time) -> Option<ConnId> {
+    pub fn handle_accept(&mut self, now: Time, origin: Origin) -> Option<ConnId> {
         if self.stopping != Stopping::No {
             return None;
         }
         self.counters.connections_opened += 1;
-        Some(self.open(now))
+        Some(self.open(now, origin))
+    }
+
+    /// The transport has learned more about where `conn` comes from (a TLS handshake, a PROXY header), before any byte
+    /// of MQTT. Unknown (stale) ids are ignored.
+    pub fn handle_origin(&mut self, conn: ConnId, origin: Origin) {
+        if self.is_live(conn) {
+            self.learn_origin(conn.slot, origin);
+        }
     }
 
     /// Bytes came in on `conn`. Unknown (stale) ids are ignored.

@@ -71,7 +71,7 @@ fn a_client_that_is_gone_before_its_home_is_found_leaves_no_claim() {
         let mut broker = Broker::new(2, Limits::default());
         for client in 0..20 {
             let core = &mut broker.0[0];
-            let conn = core.handle_accept(NOW).expect("room");
+            let conn = core.handle_accept(NOW, Origin::default()).expect("room");
             core.handle_bytes(NOW, conn, &connect(&format!("client-{client}"), ConnectProperties::default()));
             if moment > 0 {
                 while let Some(envelope) = broker.0[0].outbox(1).pop_front() {
@@ -95,7 +95,7 @@ fn a_client_that_is_gone_before_its_home_is_found_leaves_no_claim() {
 fn an_auth_that_is_too_large_refuses_the_connection() {
     let mut broker = Broker::new(1, Limits::default());
     let core = &mut broker.0[0];
-    let conn = core.handle_accept(NOW).expect("room");
+    let conn = core.handle_accept(NOW, Origin::default()).expect("room");
     let properties = ConnectProperties {
         maximum_packet_size: Some(10),
         authentication_method: Some("RINGMQ-TEST"),
@@ -113,7 +113,7 @@ fn an_auth_that_is_too_large_refuses_the_connection() {
 fn a_message_for_a_client_that_a_shutdown_has_closed_harms_nobody() {
     let mut broker = Broker::new(1, Limits::default());
     let core = &mut broker.0[0];
-    let conn = core.handle_accept(NOW).expect("room");
+    let conn = core.handle_accept(NOW, Origin::default()).expect("room");
     core.handle_bytes(NOW, conn, &connect("a", ConnectProperties::default()));
     core.handle_bytes(NOW, conn, b"\x82\x07\x00\x01\x00\x00\x01t\x01");
     core.handle_command(NOW, Command::Shutdown);
@@ -131,7 +131,7 @@ fn coming_and_going_leaves_one_timer() {
     for minute in 0..50 {
         let now = NOW + 60_000 * minute;
         let properties = ConnectProperties { session_expiry: 100_000, ..ConnectProperties::default() };
-        let conn = core.handle_accept(now).expect("room");
+        let conn = core.handle_accept(now, Origin::default()).expect("room");
         core.handle_bytes(now, conn, &connect("a", properties));
         // A retained message that expires in 65,536 seconds, and is removed again.
         core.handle_bytes(now, conn, b"\x31\x0a\x00\x01t\x05\x02\x00\x01\x00\x00x\x31\x04\x00\x01t\x00");
@@ -148,7 +148,7 @@ fn coming_and_going_leaves_one_timer() {
 fn a_second_connect_of_an_unknown_version_is_a_protocol_error() {
     let mut broker = Broker::new(1, Limits::default());
     let core = &mut broker.0[0];
-    let conn = core.handle_accept(NOW).expect("room");
+    let conn = core.handle_accept(NOW, Origin::default()).expect("room");
     core.handle_bytes(NOW, conn, &connect("a", ConnectProperties::default()));
     core.handle_bytes(NOW, conn, b"\x10\x07\x00\x04MQTT\x09");
     assert_eq!(core.poll_action(), Some(Action::Established { conn }));
@@ -167,7 +167,7 @@ fn many_new_subscriptions_ask_for_retained_messages_a_few_at_a_time() {
     // Client ids and topics are hashed onto the shards: one that stays on shard 0.
     let id =
         (0..).map(|n| n.to_string()).find(|id| broker.0[0].keys.shard_of(id, 2) == 0).expect("half of all");
-    let conn = broker.0[0].handle_accept(NOW).expect("room");
+    let conn = broker.0[0].handle_accept(NOW, Origin::default()).expect("room");
     broker.0[0].handle_bytes(NOW, conn, &connect(&id, ConnectProperties::default()));
     let mut filters = FilterList::new();
     for number in 0..100 {
@@ -218,7 +218,7 @@ fn a_search_that_finds_nothing_among_many_topics_leaves_room_for_others() {
         let message = Message::new(&topic, &[], b"x", QoS::AtMostOnce, true, Time::NEVER, SessionKey::BROKER);
         core.publish(NOW, &message.publication());
     }
-    let conn = core.handle_accept(NOW).expect("room");
+    let conn = core.handle_accept(NOW, Origin::default()).expect("room");
     core.handle_bytes(NOW, conn, &connect("a", ConnectProperties::default()));
     core.handle_bytes(NOW, conn, b"\x82\x0c\x00\x01\x00\x00\x06t/+/yz\x00");
     let mut turns = 0;
@@ -236,7 +236,7 @@ fn a_search_that_finds_nothing_among_many_topics_leaves_room_for_others() {
 fn the_queue_of_a_group_without_members_is_bounded_in_bytes() {
     let mut broker = Broker::new(1, Limits { max_queued_bytes: 1000, ..Limits::default() });
     let core = &mut broker.0[0];
-    let conn = core.handle_accept(NOW).expect("room");
+    let conn = core.handle_accept(NOW, Origin::default()).expect("room");
     let properties = ConnectProperties { session_expiry: 100, ..ConnectProperties::default() };
     core.handle_bytes(NOW, conn, &connect("a", properties));
     core.handle_bytes(NOW, conn, b"\x82\x10\x00\x01\x00\x00\x0a$share/g/t\x01");
@@ -253,7 +253,7 @@ fn the_queue_of_a_group_without_members_is_bounded_in_bytes() {
 fn a_message_that_no_packet_of_version_5_can_hold_is_dropped() {
     let mut broker = Broker::new(1, Limits { max_packet: MAX_PACKET, ..Limits::default() });
     let core = &mut broker.0[0];
-    let conn = core.handle_accept(NOW).expect("room");
+    let conn = core.handle_accept(NOW, Origin::default()).expect("room");
     core.handle_bytes(NOW, conn, &connect("a", ConnectProperties::default()));
     core.handle_bytes(NOW, conn, b"\x82\x07\x00\x01\x00\x00\x01t\x01");
     let payload = vec![0; MAX_PACKET as usize - 5 - 3];
@@ -268,7 +268,7 @@ fn a_repetition_that_the_next_connection_cannot_take_does_not_block_it() {
     let mut broker = Broker::new(1, Limits::default());
     let core = &mut broker.0[0];
     let properties = ConnectProperties { session_expiry: 100, receive_maximum: 1, ..Default::default() };
-    let conn = core.handle_accept(NOW).expect("room");
+    let conn = core.handle_accept(NOW, Origin::default()).expect("room");
     core.handle_bytes(NOW, conn, &connect("a", properties));
     core.handle_bytes(NOW, conn, b"\x82\x07\x00\x01\x00\x00\x01t\x01");
     for payload in [&[0; 100][..], b"small"] {
@@ -279,7 +279,7 @@ fn a_repetition_that_the_next_connection_cannot_take_does_not_block_it() {
         );
     }
     core.handle_close(NOW, conn, CloseCause::Eof);
-    let conn = core.handle_accept(NOW).expect("room");
+    let conn = core.handle_accept(NOW, Origin::default()).expect("room");
     let properties = ConnectProperties { maximum_packet_size: Some(50), ..properties };
     core.handle_bytes(NOW, conn, &connect("a", properties));
     let output = core.output(conn).and_then(|output| output.single()).expect("CONNACK and PUBLISH");
@@ -291,11 +291,43 @@ fn a_repetition_that_the_next_connection_cannot_take_does_not_block_it() {
 fn a_connack_that_is_too_large_is_followed_by_nothing() {
     let mut broker = Broker::new(1, Limits::default());
     let core = &mut broker.0[0];
-    let conn = core.handle_accept(NOW).expect("room");
+    let conn = core.handle_accept(NOW, Origin::default()).expect("room");
     let properties = ConnectProperties { maximum_packet_size: Some(6), ..ConnectProperties::default() };
     core.handle_bytes(NOW, conn, &connect("a", properties));
     assert_eq!(core.poll_action(), Some(Action::Established { conn }));
     assert_eq!(core.poll_action(), Some(Action::Close { conn }));
     assert!(core.take_output(conn).is_empty());
     core.audit().check_empty();
+}
+
+#[test]
+fn an_idle_connection_keeps_nothing_of_its_origin() {
+    let mut broker = Broker::new(1, Limits::default());
+    let core = &mut broker.0[0];
+    let conn = core.handle_accept(NOW, Origin::default()).expect("room");
+    let origin = Origin { identity: Some("gateway".into()), ..Origin::default() };
+    core.handle_origin(conn, origin.clone());
+    let extras = |core: &Core| core.connections[0].extras.as_ref().map(|extras| extras.origin.clone());
+    assert_eq!(extras(core), Some(Some(Box::new(origin))));
+    core.handle_bytes(NOW, conn, &connect("a", ConnectProperties::default()));
+    assert_eq!(extras(core), None);
+}
+
+#[test]
+fn the_origin_of_a_connection_moves_with_it() {
+    let mut broker = Broker::new(2, Limits::default());
+    let id =
+        (0..).map(|n| n.to_string()).find(|id| broker.0[0].keys.shard_of(id, 2) == 1).expect("half of all");
+    let origin = Origin { listener: 3, identity: Some("gateway".into()), ..Origin::default() };
+    let conn = broker.0[0].handle_accept(NOW, origin.clone()).expect("room");
+    broker.0[0].handle_bytes(NOW, conn, &connect(&id, ConnectProperties::default()));
+    for (from, to) in [(0, 1), (1, 0)] {
+        let envelope = broker.0[from].outbox(to as u8).pop_front().expect("a question, then its answer");
+        broker.0[to].handle_envelope(NOW, from as u8, envelope);
+    }
+    broker.0[0].complete_handoff(conn, Socket(0));
+    match broker.0[0].outbox(1).pop_front() {
+        Some(Envelope::Handoff(handoff)) => assert_eq!(handoff.origin, origin),
+        other => panic!("{other:?}"),
+    }
 }
