@@ -160,4 +160,3 @@ def record(file: str, row: dict) -> None:
         if new:
             table.write(",".join(row) + "\n")
         table.write(",".join(str(value).replace(",", ";") for value in row.values()) + "\n")
-    print(f"recorded in {path.relative_to(ROOT)}")
