@@ -16,7 +16,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the broker (also what happens without a command).
-    Serve(ringmq::config::command::ServeCommand),
+    Serve(Box<ringmq::config::command::ServeCommand>),
     /// Check or describe the configuration.
     Config(ringmq::config::command::ConfigCommand),
     /// Publish messages; takes the flags of `mosquitto_pub`.
