@@ -111,8 +111,7 @@ impl Stream {
         }
         for pair in 0..10 {
             stream.subscribe(4, &format!("site/{pair}/#"), 100);
-            let topics: Vec<String> =
-                (0..100).map(|at| format!("site/{pair}/sensor-{at}/state")).collect();
+            let topics: Vec<String> = (0..100).map(|at| format!("site/{pair}/sensor-{at}/state")).collect();
             stream.publish(4, &topics, 100, PAYLOAD);
         }
         stream.ready()
