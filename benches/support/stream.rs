@@ -1,4 +1,5 @@
 //! Message streams through the core of one shard, without sockets: the same packets in the same order every time.
+use ringmq::auth::Origin;
 use ringmq::limits::Limits;
 use ringmq::shard::core::{ConnId, Core, CoreConfig};
 use ringmq::time::Time;
@@ -118,7 +119,7 @@ impl Stream {
     }
 
     fn connect(&mut self, version: u8) -> ConnId {
-        let conn = self.core.handle_accept(NOW).expect("the core is not stopping");
+        let conn = self.core.handle_accept(NOW, Origin::default()).expect("the core is not stopping");
         let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', version, 2, 0, 0];
         if version == 5 {
             body.push(0);
