@@ -18,5 +18,6 @@ pub mod net;
 pub mod router;
 pub mod session;
 pub mod shard;
+pub mod slots;
 pub mod time;
 pub mod topic;

@@ -9,6 +9,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("topic", 0),
     ("limits", 0),
     ("time", 0),
+    ("slots", 0),
     ("auth", 1),
     ("metrics", 1),
     ("session", 1),

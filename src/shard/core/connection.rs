@@ -144,9 +144,7 @@ impl Core {
     pub(super) fn open(&mut self, now: Time, origin: Origin) -> ConnId {
         self.generations = self.generations.wrapping_add(1);
         let generation = self.generations;
-        let entry = self.connections.vacant_entry();
-        let slot = entry.key() as u32;
-        entry.insert(Connection {
+        let slot = self.connections.insert(Connection {
             generation,
             session: u32::MAX,
             output: Output::default(),
@@ -162,7 +160,7 @@ impl Core {
             is_dirty: false,
             is_stalled: false,
             alias_maximum: 0,
-        });
+        }) as u32;
         let conn = ConnId { slot, generation };
         self.arm_connection(conn, now + self.limits.connect_timeout_ms);
         conn

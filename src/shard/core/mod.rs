@@ -33,6 +33,7 @@ use crate::limits::Limits;
 use crate::metrics::Counters;
 use crate::router::{Keys, Router};
 use crate::session::{Session, Will};
+use crate::slots::Slots;
 use crate::time::Time;
 use connection::Connection;
 use deadlines::Timer;
@@ -42,7 +43,6 @@ use retained::Retained;
 use scans::Scans;
 use shared::GroupQueues;
 use shutdown::Stopping;
-use slab::Slab;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use subscribe::Announcements;
@@ -137,9 +137,9 @@ pub struct Core {
     keys: Keys,
     limits: Arc<Limits>,
     methods: Methods,
-    connections: Slab<Connection>,
+    connections: Slots<Connection>,
     generations: u32,
-    sessions: Slab<Session>,
+    sessions: Slots<Session>,
     /// Slots of sessions by client id.
     directory: HashTable<u32>,
     sessions_made: u64,
@@ -177,9 +177,9 @@ impl Core {
         let mut core = Core {
             shard,
             shards,
-            connections: Slab::new(),
+            connections: Slots::new(),
             generations: 0,
-            sessions: Slab::new(),
+            sessions: Slots::new(),
             directory: HashTable::new(),
             sessions_made: 0,
             registrar: Registrar::new(shards),
