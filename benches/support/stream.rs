@@ -63,7 +63,7 @@ impl Stream {
             shards: 1,
             seed: 7,
             limits: Arc::new(Limits { sys_interval_ms: 0, ..Limits::default() }),
-            methods: Arc::new([]),
+            policy: Arc::default(),
         };
         let core = Core::new(config, NOW);
         Stream { core, qos, publishers: Vec::new(), subscribers: Vec::new(), acks: Vec::new(), deliveries: 0 }

@@ -1,8 +1,14 @@
 //! The ordinary threads around the shards: start, signals, stop.
+mod dynsec;
+mod explain;
 mod files;
+mod passwd;
 
-use crate::auth::test_method::TestMethod;
-use crate::auth::{Method, Methods};
+pub use dynsec::{DynsecArgs, dynsec};
+pub use explain::{AclArgs, acl};
+pub use passwd::{PasswdArgs, passwd};
+
+use crate::auth::backend::{Backends, Doors, Pool};
 use crate::config::command::ConfigCommand;
 use crate::config::sources::Sources;
 use crate::config::units::Cores;
@@ -115,6 +121,7 @@ fn start(sources: &Sources) -> Result<Running, String> {
     let loaded = sources.load()?;
     loaded.warnings.iter().for_each(|warning| eprintln!("ringmq: {warning}"));
     let settings = loaded.check(&usable_cores())?;
+    let backends = load_backends(&settings, start)?;
     let warning = files::raise_open_files(settings.limits.max_connections);
     probe::probe()?;
     let shards = settings.placement.len();
@@ -125,7 +132,7 @@ fn start(sources: &Sources) -> Result<Running, String> {
     // Before the shards, so that a signal is never met by its default.
     let (sender, reports) = unbounded();
     watch_signals(sender.clone()).map_err(|error| format!("signals cannot be watched: {error}"))?;
-    let commands = start_shards(&settings, listeners, start, &sender)?;
+    let commands = start_shards(&settings, &backends, listeners, start, &sender)?;
     drop(sender);
     await_shards(&reports, shards)?;
     if let Some(warning) = warning {
@@ -136,32 +143,44 @@ fn start(sources: &Sources) -> Result<Running, String> {
     Ok(Running { reports, commands, shutdown: Duration::from_millis(settings.limits.shutdown_ms) })
 }
 
+/// Reads what is needed to know who clients are.
+fn load_backends(settings: &Settings, start: Instant) -> Result<Arc<Backends>, String> {
+    let anonymous = settings.listeners.iter().map(|listener| listener.anonymous).collect();
+    let doors = Doors { anonymous, test_auth: settings.test_auth };
+    let (backends, warnings) = Backends::load(&settings.auth, doors, start)?;
+    warnings.iter().for_each(|warning| eprintln!("ringmq: {warning}"));
+    Ok(Arc::new(backends))
+}
+
 fn start_shards(
     settings: &Settings,
+    backends: &Arc<Backends>,
     listeners: Vec<Listener>,
     start: Instant,
     reports: &Sender<Report>,
 ) -> Result<Vec<CommandSender<Command>>, String> {
     let shards = settings.placement.len();
     let limits = Arc::new(settings.limits.clone());
-    let methods: Vec<Box<dyn Method>> =
-        if settings.test_auth { vec![Box::new(TestMethod)] } else { Vec::new() };
-    let methods = Methods::from(methods);
+    let policy = Arc::new(backends.policy());
+    let (questions, pool) = Pool::new(settings.auth.auth_queue);
     let seed = RandomState::new().hash_one(std::process::id());
     let mut sockets: Vec<_> = listeners.into_iter().map(|listener| listener.sockets.into_iter()).collect();
     let ends = mesh::mesh::<Envelope, Command>(shards).map_err(|error| format!("no doorbells: {error}"))?;
     let mut commands = Vec::with_capacity(shards);
     let open = Arc::new(AtomicUsize::new(0));
     for (shard, (port, sender)) in ends.into_iter().enumerate() {
-        let (limits, methods) = (limits.clone(), methods.clone());
-        let core = CoreConfig { shard: shard as u8, shards: shards as u8, seed, limits, methods };
+        let (limits, policy) = (limits.clone(), policy.clone());
+        let core = CoreConfig { shard: shard as u8, shards: shards as u8, seed, limits, policy };
         let listeners = sockets.iter_mut().filter_map(Iterator::next).collect();
         let cpu = settings.placement[shard];
         let witness = ShardWitness { shard, reports: reports.clone() };
-        runtime::spawn(cpu, ShardConfig { core, listeners, port, open: open.clone(), start }, witness)
+        let (open, questions) = (open.clone(), questions.clone());
+        runtime::spawn(cpu, ShardConfig { core, listeners, port, open, start, questions }, witness)
             .map_err(|error| format!("shard {shard} cannot start on core {cpu}: {error}"))?;
         commands.push(sender);
     }
+    let threads = usize::from(settings.auth.auth_threads);
+    pool.start(threads, backends, &commands).map_err(|error| format!("no threads: {error}"))?;
     Ok(commands)
 }
 

@@ -19,6 +19,8 @@ pub struct ListenerArgs {
 pub struct ListenerSettings {
     /// Where to listen.
     pub address: SocketAddr,
+    /// Clients that do not say who they are are let in.
+    pub anonymous: bool,
 }
 
 impl ListenerArgs {
@@ -27,15 +29,18 @@ impl ListenerArgs {
         ListenerArgs { address, allow_anonymous: false }
     }
 
-    /// Checks what concerns more than one key. `open`: everybody may connect everywhere.
-    pub fn check(&self, open: bool) -> Result<ListenerSettings, String> {
+    /// Checks what concerns more than one key. `open`: everybody may connect everywhere. `authenticates`: clients can
+    /// say who they are, and who does not is let in only where that is wanted.
+    pub fn check(&self, open: bool, authenticates: bool) -> Result<ListenerSettings, String> {
         let address = self.address.0;
-        if !address.ip().to_canonical().is_loopback() && !self.allow_anonymous && !open {
+        let is_allowed = self.allow_anonymous || open;
+        if !address.ip().to_canonical().is_loopback() && !is_allowed && !authenticates {
             return Err(format!(
                 "listening on {address} would let everybody in who can reach this machine; \
-                 add --allow-anonymous if that is meant, or listen on 127.0.0.1"
+                 add --password-file (or another way to say who they are), --allow-anonymous if that is meant, \
+                 or listen on 127.0.0.1"
             ));
         }
-        Ok(ListenerSettings { address })
+        Ok(ListenerSettings { address, anonymous: is_allowed || !authenticates })
     }
 }

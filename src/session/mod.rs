@@ -8,6 +8,7 @@ pub mod outgoing;
 pub mod run;
 pub mod subscriptions;
 
+use crate::auth::access::Access;
 use crate::time::Time;
 use incoming::Incoming;
 use message::{Message, SessionKey};
@@ -54,6 +55,8 @@ pub struct Session {
     pub incoming: Option<Box<Incoming>>,
     /// Retained scans that are still delivering to this session, one a subscription at most.
     pub scans: u32,
+    /// What its client may do; `None` where everybody may everything, and while it has not been seen.
+    pub access: Option<Rc<Access>>,
 }
 
 impl Session {
@@ -71,6 +74,7 @@ impl Session {
             outgoing: None,
             incoming: None,
             scans: 0,
+            access: None,
         }
     }
 

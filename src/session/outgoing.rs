@@ -288,8 +288,13 @@ impl Outgoing {
     /// The network connection is gone and the client may come back: queued deliveries whose expiry has passed
     /// are dropped; returns how many.
     pub fn drop_expired(&mut self, now: Time) -> u64 {
+        self.drop_queued(|message| message.is_expired(now))
+    }
+
+    /// Drops queued messages; how many.
+    pub fn drop_queued(&mut self, is_dropped: impl Fn(&Message) -> bool) -> u64 {
         let before = self.queue.len();
-        self.queue.retain(|delivery| !delivery.message.is_expired(now));
+        self.queue.retain(|delivery| !is_dropped(&delivery.message));
         self.queued_bytes = self.queue.iter().map(|delivery| delivery.message.size()).sum();
         (before - self.queue.len()) as u64
     }

@@ -3,9 +3,11 @@
 //! A glommio executor, pinned to one core, hosts a single task that never awaits: it blocks in the shard's own ring,
 //! where sockets, the doorbell and the wait for the next deadline are one system call. So no glommio timer, file or
 //! socket may be awaited on these executors.
-use super::core::{Action, CloseCause, Command, ConnId, Core, CoreConfig};
+use super::core::{Action, CloseCause, Command, ConnId, Core, CoreConfig, Denial};
 use super::envelope::Envelope;
 use super::mesh::Port;
+use crate::auth::decision::{Answer, Question, Wish};
+use crate::auth::rule::Operation;
 use crate::limits::Limits;
 use crate::net::accept::origin;
 use crate::net::connections::{Connections, Event};
@@ -13,6 +15,7 @@ use crate::net::handoff;
 use crate::net::ring::Wait;
 use crate::net::send::Sent;
 use crate::time::Time;
+use crossbeam_channel::Sender;
 use glommio::{LocalExecutorBuilder, Placement};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -41,6 +44,19 @@ pub struct ShardConfig {
     pub open: Arc<AtomicUsize>,
     /// When the process started: [`Time`] counts from here, on all shards alike.
     pub start: Instant,
+    /// Where questions go.
+    pub questions: Sender<Asked>,
+}
+
+/// A question of a shard, on its way to an ordinary thread that answers with [`Command::Answer`].
+#[derive(Debug)]
+pub struct Asked {
+    /// The shard.
+    pub shard: u8,
+    /// The connection that the question is about.
+    pub conn: ConnId,
+    /// The question.
+    pub question: Question,
 }
 
 /// Told about the life of one shard. Dropping it must report the end.
@@ -89,13 +105,15 @@ struct Shard {
     more_envelopes: bool,
     /// When a shutdown that was asked for must be over.
     stop_by: Option<Time>,
+    questions: Questions,
 }
 
 impl Shard {
     fn new(config: ShardConfig) -> io::Result<Shard> {
-        let ShardConfig { core, listeners, port, open, start } = config;
+        let ShardConfig { core, listeners, port, open, start, questions } = config;
         let now = clock(start);
         let limits = core.limits.clone();
+        let questions = Questions { shard: core.shard, sender: questions };
         Ok(Shard {
             connections: Connections::new(listeners, port.doorbell(), open)?,
             core: Core::new(core, now),
@@ -107,6 +125,7 @@ impl Shard {
             dirty: Vec::new(),
             more_envelopes: false,
             stop_by: None,
+            questions,
         })
     }
 
@@ -179,10 +198,10 @@ impl Shard {
     fn take_envelopes(&mut self) {
         self.more_envelopes = false;
         for peer in self.port.peers() {
-            let Shard { port, core, connections, now, .. } = self;
+            let Shard { port, core, connections, now, questions, .. } = self;
             self.more_envelopes |= port.drain(peer, |envelope| {
                 core.handle_envelope(*now, peer as u8, envelope);
-                act(core, connections, *now);
+                act(core, connections, questions, *now);
             });
         }
     }
@@ -239,7 +258,7 @@ impl Shard {
     }
 
     fn act(&mut self) {
-        act(&mut self.core, &mut self.connections, self.now);
+        act(&mut self.core, &mut self.connections, &self.questions, self.now);
     }
 
     fn push_outboxes(&mut self) {
@@ -280,8 +299,34 @@ impl Shard {
     }
 }
 
+/// The way to the threads that answer.
+struct Questions {
+    shard: u8,
+    sender: Sender<Asked>,
+}
+
+impl Questions {
+    /// False if too many wait, or nobody answers.
+    fn ask(&self, conn: ConnId, question: Question) -> bool {
+        self.sender.try_send(Asked { shard: self.shard, conn, question }).is_ok()
+    }
+}
+
+/// The core bounds how many of these there are a second. What a peer chose is shown escaped.
+fn report(denial: &Denial) {
+    let Denial { wish: Wish { user, client_id, operation, topic }, rule } = denial;
+    let what = match operation {
+        Operation::Publish => "publish to",
+        Operation::Receive => "receive",
+        Operation::Subscribe => "subscribe to",
+        Operation::Unsubscribe => "unsubscribe from",
+    };
+    let who = user.as_ref().map_or("an anonymous client".to_string(), |user| format!("user {user:?}"));
+    eprintln!("ringmq: denied: {who} as {client_id:?} may not {what} {topic:?}: {rule}");
+}
+
 /// Does what the core wants done.
-fn act(core: &mut Core, connections: &mut Connections, now: Time) {
+fn act(core: &mut Core, connections: &mut Connections, questions: &Questions, now: Time) {
     while let Some(action) = core.poll_action() {
         match action {
             Action::Adopt { conn, socket } => connections.adopt(conn, handoff::receive(socket)),
@@ -293,6 +338,12 @@ fn act(core: &mut Core, connections: &mut Connections, now: Time) {
             Action::Pause { conn } => connections.pause(conn),
             Action::Resume { conn } => connections.resume(conn),
             Action::Handoff { conn } => connections.give_up(conn),
+            Action::Ask { conn, question } => {
+                if !questions.ask(conn, question) {
+                    core.handle_answer(now, conn, Answer::Busy);
+                }
+            }
+            Action::Report(denial) => report(&denial),
         }
     }
 }

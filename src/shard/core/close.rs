@@ -130,6 +130,7 @@ impl Core {
     /// Takes a connection out of the tables.
     fn forget(&mut self, slot: u32) -> Connection {
         self.disarm_connection(slot);
+        self.cancel_wait(slot);
         self.counters.connections_closed += 1;
         self.connections.remove(slot as usize)
     }
@@ -219,7 +220,9 @@ impl Core {
     pub(super) fn release_will(&mut self, slot: u32) {
         let session = &mut self.sessions[slot as usize];
         session.will_due = Time::NEVER;
-        if let Some(will) = session.will.take() {
+        if let Some(will) = session.will.take()
+            && let Some(will) = self.check_will(slot, will)
+        {
             self.wills.push_back(will);
         }
     }

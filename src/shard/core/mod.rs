@@ -7,14 +7,18 @@
 mod acknowledge;
 mod audit;
 mod authenticate;
+mod authorize;
 mod close;
 mod connect;
 mod connection;
+mod credentials;
 mod deadlines;
 mod deliver;
+mod hold;
 mod input;
 mod mesh;
 mod publish;
+mod rate;
 mod registrar;
 mod retained;
 mod scans;
@@ -28,13 +32,16 @@ mod tests;
 use super::envelope::{Envelope, Socket};
 use super::output::{BufferPool, Output};
 use super::timer_wheel::{TimerId, TimerWheel};
-use crate::auth::{Methods, Origin};
+use crate::auth::Origin;
+use crate::auth::access::Policy;
+use crate::auth::decision::{Answer, Question};
 use crate::limits::Limits;
 use crate::metrics::Counters;
 use crate::router::{Keys, Router};
 use crate::session::{Session, Will};
 use crate::slots::Slots;
 use crate::time::Time;
+pub use authorize::Denial;
 use connection::Connection;
 use deadlines::Timer;
 use hashbrown::HashTable;
@@ -71,8 +78,8 @@ pub struct CoreConfig {
     pub seed: u64,
     /// The bounds.
     pub limits: Arc<Limits>,
-    /// Methods of enhanced authentication.
-    pub methods: Methods,
+    /// Who may come in, and who may do what.
+    pub policy: Arc<Policy>,
 }
 
 /// How a connection ended, as the network saw it.
@@ -116,6 +123,16 @@ pub enum Action {
         /// The connection.
         conn: ConnId,
     },
+    /// Have an ordinary thread find something out, and tell with [`Core::handle_answer`]: what it found, or at once that
+    /// it cannot be asked.
+    Ask {
+        /// The connection that it is about.
+        conn: ConnId,
+        /// What to find out.
+        question: Question,
+    },
+    /// Tell the operator that a client was not allowed something.
+    Report(Box<Denial>),
     /// Give the socket up (no operation is in flight) and call [`Core::complete_handoff`] with it.
     Handoff {
         /// The connection.
@@ -128,6 +145,19 @@ pub enum Action {
 pub enum Command {
     /// Publish wills, tell version 5 clients 0x8B, close; [`Core::is_stopped`] turns true when all is sent or time is up.
     Shutdown,
+    /// What was found out about a connection of this shard ([`Action::Ask`]).
+    Answer {
+        /// The connection.
+        conn: ConnId,
+        /// The answer.
+        answer: Answer,
+    },
+    /// New rules.
+    Policy(Arc<Policy>),
+    /// End the connections of this user, as an administrator would.
+    EndUser(Box<str>),
+    /// End the connection of this client id, likewise.
+    EndClient(Box<str>),
 }
 
 /// One shard's connections, sessions, subscriptions, retained messages and timers.
@@ -136,7 +166,10 @@ pub struct Core {
     shards: u8,
     keys: Keys,
     limits: Arc<Limits>,
-    methods: Methods,
+    policy: Arc<Policy>,
+    /// Whether there are rules about topics: the one question on the way of every message.
+    restricts: bool,
+    denials: authorize::Denials,
     connections: Slots<Connection>,
     generations: u32,
     sessions: Slots<Session>,
@@ -172,7 +205,7 @@ pub struct Core {
 impl Core {
     /// A core without connections.
     pub fn new(config: CoreConfig, now: Time) -> Core {
-        let CoreConfig { shard, shards, seed, limits, methods } = config;
+        let CoreConfig { shard, shards, seed, limits, policy } = config;
         let keys = Keys::new(seed);
         let mut core = Core {
             shard,
@@ -203,7 +236,9 @@ impl Core {
             stopping: Stopping::No,
             keys,
             limits,
-            methods,
+            restricts: policy.restricts(),
+            denials: authorize::Denials::default(),
+            policy,
         };
         core.arm_sys(now);
         core
@@ -261,6 +296,12 @@ impl Core {
     pub fn handle_command(&mut self, now: Time, command: Command) {
         match command {
             Command::Shutdown => self.begin_shutdown(now),
+            Command::Answer { conn, answer } => self.handle_answer(now, conn, answer),
+            Command::Policy(policy) => self.take_policy(now, policy),
+            Command::EndUser(user) => self.end_clients(now, |_, session| {
+                session.access.as_ref().is_some_and(|access| access.user.as_deref() == Some(&*user))
+            }),
+            Command::EndClient(id) => self.end_clients(now, |_, session| *session.client_id == *id),
         }
         self.settle(now);
     }

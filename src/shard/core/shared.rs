@@ -2,6 +2,7 @@
 //!
 //! The publisher's shard chooses a shard by its number of connected members, that shard a member. A message that
 //! finds none is sent on once, then it waits in the group's one queue, on the shard its name hashes to.
+use super::authorize::may_receive;
 use super::{Core, ShardId};
 use crate::codec::QoS;
 use crate::router::Subscriber;
@@ -92,13 +93,17 @@ impl Core {
 
     /// To a connected member on this shard, one with room in its window if there is.
     fn deliver_to_member(&mut self, now: Time, key: GroupKey, publication: &Publication<'_>, hops: u8) {
-        let Some(group) = self.router.groups().get(key) else { return };
-        let candidates: SmallVec<[Subscriber; CANDIDATES]> = group.candidates().take(CANDIDATES).collect();
+        if self.router.groups().get(key).is_none() {
+            return;
+        }
+        let (candidates, is_denied) = self.candidates(key, publication.topic);
         let chosen = candidates.iter().find(|member| self.has_window(member.session)).or(candidates.first());
         let Some(member) = chosen.copied() else {
             let other = self.router.groups().get(key).and_then(|group| group.choose_other(self.shard));
             return match other {
                 Some(shard) if hops == 0 => self.send_shared(shard, key, publication.message(), 1, false),
+                // Nobody waits for what he may not read.
+                _ if is_denied => self.counters.denied_receive += 1,
                 _ => self.queue_for_group(now, key, publication),
             };
         };
@@ -106,6 +111,20 @@ impl Core {
         let ids: &[u32] = if member.id == 0 { &[] } else { &id };
         let retain = publication.retain && member.retain_as_published;
         self.deliver(now, member.session, publication, member.qos, retain, ids, Some(key));
+    }
+
+    /// Connected members on this shard in the order in which they are to be tried, and whether there are some that may
+    /// not read the topic.
+    fn candidates(&mut self, key: GroupKey, topic: &str) -> (SmallVec<[Subscriber; CANDIDATES]>, bool) {
+        let Core { router, sessions, policy, restricts, .. } = self;
+        let mut is_denied = false;
+        let members = router.groups().get(key).into_iter().flat_map(|group| group.candidates());
+        let allowed = members.filter(|member| {
+            let is_allowed = !*restricts || may_receive(policy, &sessions[member.session as usize], topic);
+            is_denied |= !is_allowed;
+            is_allowed
+        });
+        (allowed.take(CANDIDATES).collect(), is_denied)
     }
 
     fn has_window(&self, session: u32) -> bool {
