@@ -10,8 +10,11 @@ const PAYLOAD: usize = 64;
 /// The time of all that happens; nothing here waits.
 const NOW: Time = Time(1000);
 
+/// A stream and its name.
+pub type Named = (&'static str, fn() -> Stream);
+
 /// What the streams are called, and how each is made.
-pub const STREAMS: &[(&str, fn() -> Stream)] = &[
+pub const STREAMS: &[Named] = &[
     ("pairs-qos0", || Stream::pairs(4, 0, 250, PAYLOAD)),
     ("pairs-qos0-single", || Stream::pairs(4, 0, 1, PAYLOAD)),
     ("pairs-qos0-v5", || Stream::pairs(5, 0, 250, PAYLOAD)),
