@@ -7,6 +7,7 @@ use crate::config::command::ConfigCommand;
 use crate::config::sources::Sources;
 use crate::config::units::Cores;
 use crate::config::{DEFAULT_PORT, Settings};
+use crate::net::door::Door;
 use crate::net::listener::{self, Listener};
 use crate::net::probe;
 use crate::shard::core::{Command, CoreConfig};
@@ -119,13 +120,19 @@ fn start(sources: &Sources) -> Result<Running, String> {
     probe::probe()?;
     let shards = settings.placement.len();
     let addresses: Vec<SocketAddr> = settings.listeners.iter().map(|listener| listener.address).collect();
+    let mut doors = Vec::new();
+    for listener in &settings.listeners {
+        let (door, warnings) = Door::new(listener.door.clone())?;
+        warnings.iter().for_each(|warning| eprintln!("ringmq: {warning}"));
+        doors.push(Arc::new(door));
+    }
     let listeners = listener::listen_all(&addresses, shards).map_err(|error| error.to_string())?;
     let addresses: Vec<SocketAddr> = listeners.iter().map(|listener| listener.address).collect();
 
     // Before the shards, so that a signal is never met by its default.
     let (sender, reports) = unbounded();
     watch_signals(sender.clone()).map_err(|error| format!("signals cannot be watched: {error}"))?;
-    let commands = start_shards(&settings, listeners, start, &sender)?;
+    let commands = start_shards(&settings, listeners, doors.into(), start, &sender)?;
     drop(sender);
     await_shards(&reports, shards)?;
     if let Some(warning) = warning {
@@ -139,6 +146,7 @@ fn start(sources: &Sources) -> Result<Running, String> {
 fn start_shards(
     settings: &Settings,
     listeners: Vec<Listener>,
+    doors: Arc<[Arc<Door>]>,
     start: Instant,
     reports: &Sender<Report>,
 ) -> Result<Vec<CommandSender<Command>>, String> {
@@ -158,8 +166,12 @@ fn start_shards(
         let listeners = sockets.iter_mut().filter_map(Iterator::next).collect();
         let cpu = settings.placement[shard];
         let witness = ShardWitness { shard, reports: reports.clone() };
-        runtime::spawn(cpu, ShardConfig { core, listeners, port, open: open.clone(), start }, witness)
-            .map_err(|error| format!("shard {shard} cannot start on core {cpu}: {error}"))?;
+        runtime::spawn(
+            cpu,
+            ShardConfig { core, listeners, doors: doors.clone(), port, open: open.clone(), start },
+            witness,
+        )
+        .map_err(|error| format!("shard {shard} cannot start on core {cpu}: {error}"))?;
         commands.push(sender);
     }
     Ok(commands)

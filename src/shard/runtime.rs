@@ -3,15 +3,19 @@
 //! A glommio executor, pinned to one core, hosts a single task that never awaits: it blocks in the shard's own ring,
 //! where sockets, the doorbell and the wait for the next deadline are one system call. So no glommio timer, file or
 //! socket may be awaited on these executors.
+mod sealed;
+
 use super::core::{Action, CloseCause, Command, ConnId, Core, CoreConfig};
 use super::envelope::Envelope;
 use super::mesh::Port;
 use crate::limits::Limits;
-use crate::net::accept::origin;
-use crate::net::connections::{Connections, Event};
-use crate::net::handoff;
+use crate::net::connections::Connections;
+use crate::net::door::Door;
+use crate::net::event::Event;
+use crate::net::handoff::{self, Accepted};
 use crate::net::ring::Wait;
 use crate::net::send::Sent;
+use crate::net::transports::Transports;
 use crate::time::Time;
 use glommio::{LocalExecutorBuilder, Placement};
 use std::io;
@@ -35,6 +39,8 @@ pub struct ShardConfig {
     pub core: CoreConfig,
     /// This shard's listening sockets.
     pub listeners: Vec<OwnedFd>,
+    /// What is particular to each of them.
+    pub doors: Arc<[Arc<Door>]>,
     /// Its end of the mesh.
     pub port: Port<Envelope, Command>,
     /// Connections of all shards together.
@@ -76,6 +82,9 @@ pub fn spawn(cpu: usize, config: ShardConfig, witness: impl Witness) -> Result<(
 struct Shard {
     core: Core,
     connections: Connections,
+    transports: Transports,
+    /// Time this turn has spent on handshakes.
+    handshake_time: Duration,
     port: Port<Envelope, Command>,
     limits: Arc<Limits>,
     start: Instant,
@@ -93,11 +102,13 @@ struct Shard {
 
 impl Shard {
     fn new(config: ShardConfig) -> io::Result<Shard> {
-        let ShardConfig { core, listeners, port, open, start } = config;
+        let ShardConfig { core, listeners, doors, port, open, start } = config;
         let now = clock(start);
         let limits = core.limits.clone();
         Ok(Shard {
-            connections: Connections::new(listeners, port.doorbell(), open)?,
+            connections: Connections::new(listeners, doors, port.doorbell(), open)?,
+            transports: Transports::default(),
+            handshake_time: Duration::ZERO,
             core: Core::new(core, now),
             port,
             limits,
@@ -135,6 +146,7 @@ impl Shard {
         while let Some(command) = self.port.poll_command() {
             self.take_command(command);
         }
+        self.take_parked();
         self.take_events();
         self.take_envelopes();
 
@@ -150,6 +162,7 @@ impl Shard {
         let work = self.more_envelopes
             || !self.dirty.is_empty()
             || self.connections.is_busy()
+            || self.transports.has_parked()
             || (self.core.wants_input() && self.connections.has_input());
         let deadline = self.core.next_deadline().min(self.connections.next_deadline());
         let stop = match self.stop_by {
@@ -179,10 +192,10 @@ impl Shard {
     fn take_envelopes(&mut self) {
         self.more_envelopes = false;
         for peer in self.port.peers() {
-            let Shard { port, core, connections, now, .. } = self;
+            let Shard { port, core, connections, transports, now, .. } = self;
             self.more_envelopes |= port.drain(peer, |envelope| {
                 core.handle_envelope(*now, peer as u8, envelope);
-                act(core, connections, *now);
+                act(core, connections, transports, *now);
             });
         }
     }
@@ -192,23 +205,24 @@ impl Shard {
         let wants_input = self.core.wants_input();
         while let Some(event) = self.connections.poll_event(wants_input && budget > 0, self.now) {
             match event {
-                Event::Accepted(socket, listener) => {
-                    // At the limit of connections, and when the broker stops, the socket is closed here.
-                    if self.connections.admit(self.limits.max_connections)
-                        && let Some(conn) = self.core.handle_accept(self.now, origin(&socket, listener))
-                    {
-                        self.connections.adopt(conn, socket);
-                    }
-                }
+                Event::Accepted(socket, listener) => self.take_accepted(socket, listener),
                 Event::Received(conn, input) => {
                     let bytes = self.connections.bytes(&input);
                     budget = budget.saturating_sub(bytes.len());
                     self.core.handle_bytes(self.now, conn, bytes);
                     self.connections.recycle(input);
                 }
+                Event::Sealed(conn, input) => {
+                    budget = budget.saturating_sub(self.connections.bytes(&input).len());
+                    self.take_sealed(conn, input);
+                }
                 Event::Closed(conn, cause) => self.take_closed(conn, cause),
                 Event::Writable(conn) => self.send(conn),
-                Event::GivenUp(conn, socket) => self.core.complete_handoff(conn, handoff::send(socket)),
+                Event::GivenUp(conn, socket, listener) => {
+                    let transport = self.transports.remove(conn);
+                    let socket = handoff::send(Accepted { socket, listener, transport });
+                    self.core.complete_handoff(conn, socket);
+                }
             }
             self.act();
         }
@@ -219,6 +233,7 @@ impl Shard {
             // Perhaps the peer closed only its sending side and waits for the answer.
             self.send(conn);
         }
+        self.transports.remove(conn);
         self.connections.discard(conn);
         self.core.handle_close(self.now, conn, cause);
     }
@@ -227,7 +242,10 @@ impl Shard {
     fn send(&mut self, conn: ConnId) {
         let Some(output) = self.core.output(conn) else { return };
         let before = output.len();
-        let sent = self.connections.send(conn, output);
+        let sent = match self.transports.get(conn) {
+            None => self.connections.send(conn, output),
+            Some(_) => sealed::send_sealed(&mut self.connections, &mut self.transports, conn, output),
+        };
         let taken = before - output.len();
         if sent != Sent::Broken {
             self.core.count_sent(taken);
@@ -239,7 +257,7 @@ impl Shard {
     }
 
     fn act(&mut self) {
-        act(&mut self.core, &mut self.connections, self.now);
+        act(&mut self.core, &mut self.connections, &mut self.transports, self.now);
     }
 
     fn push_outboxes(&mut self) {
@@ -281,12 +299,14 @@ impl Shard {
 }
 
 /// Does what the core wants done.
-fn act(core: &mut Core, connections: &mut Connections, now: Time) {
+fn act(core: &mut Core, connections: &mut Connections, transports: &mut Transports, now: Time) {
     while let Some(action) = core.poll_action() {
         match action {
-            Action::Adopt { conn, socket } => connections.adopt(conn, handoff::receive(socket)),
+            Action::Adopt { conn, socket } => {
+                sealed::adopt(connections, transports, conn, handoff::receive(socket));
+            }
             Action::Close { conn } => {
-                let output = core.take_output(conn);
+                let output = transports.finish(conn, core.take_output(conn));
                 connections.close(conn, output, now);
             }
             Action::Established { conn } => connections.establish(conn),

@@ -10,12 +10,14 @@
 #![allow(dead_code, unused_imports, unused_macros)]
 
 mod broker;
+pub mod certificates;
 mod client;
 mod connect;
 mod delivery;
 mod packet;
 mod property;
 pub mod table;
+pub mod tunnel;
 mod wire;
 
 pub use broker::{
