@@ -1,5 +1,6 @@
 //! The ordinary threads around the shards: start, signals, stop.
 mod files;
+mod reload;
 
 use crate::auth::test_method::TestMethod;
 use crate::auth::{Method, Methods};
@@ -16,7 +17,8 @@ use crate::shard::mesh::{self, CommandSender};
 use crate::shard::runtime::{self, ShardConfig, Witness};
 use clap::ArgMatches;
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use reload::{Current, Watched};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
@@ -41,6 +43,10 @@ enum Report {
     Failed(usize, String),
     Ended(usize),
     Signal,
+    /// SIGHUP.
+    Reload,
+    /// A file of certificates changed.
+    FilesChanged,
 }
 
 /// Tells the main thread about one shard.
@@ -109,6 +115,7 @@ struct Running {
     reports: Receiver<Report>,
     commands: Vec<CommandSender<Command>>,
     shutdown: Duration,
+    current: Current,
 }
 
 fn start(sources: &Sources) -> Result<Running, String> {
@@ -120,19 +127,22 @@ fn start(sources: &Sources) -> Result<Running, String> {
     probe::probe()?;
     let shards = settings.placement.len();
     let addresses: Vec<SocketAddr> = settings.listeners.iter().map(|listener| listener.address).collect();
-    let mut doors = Vec::new();
-    for listener in &settings.listeners {
-        let (door, warnings) = Door::new(listener.door.clone())?;
-        warnings.iter().for_each(|warning| eprintln!("ringmq: {warning}"));
-        doors.push(Arc::new(door));
-    }
+    let mut warnings = Vec::new();
+    let doors = reload::load_doors(&settings.listeners, &mut warnings)?;
+    warnings.iter().for_each(|warning| eprintln!("ringmq: {warning}"));
+    let doors: Arc<[Arc<Door>]> = doors.into_iter().map(|state| Arc::new(Door::new(state))).collect();
     let listeners = listener::listen_all(&addresses, shards).map_err(|error| error.to_string())?;
     let addresses: Vec<SocketAddr> = listeners.iter().map(|listener| listener.address).collect();
 
     // Before the shards, so that a signal is never met by its default.
     let (sender, reports) = unbounded();
     watch_signals(sender.clone()).map_err(|error| format!("signals cannot be watched: {error}"))?;
-    let commands = start_shards(&settings, listeners, doors.into(), start, &sender)?;
+    let commands = start_shards(&settings, listeners, doors.clone(), start, &sender)?;
+    let watched = Watched::default();
+    let tell = sender.clone();
+    watched
+        .begin(move || tell.send(Report::FilesChanged).is_ok())
+        .map_err(|error| format!("no thread for the files: {error}"))?;
     drop(sender);
     await_shards(&reports, shards)?;
     if let Some(warning) = warning {
@@ -140,7 +150,9 @@ fn start(sources: &Sources) -> Result<Running, String> {
     }
     // Whoever started us may have closed our standard output; that is no reason not to serve.
     let _ = announce(&settings, &addresses);
-    Ok(Running { reports, commands, shutdown: Duration::from_millis(settings.limits.shutdown_ms) })
+    let shutdown = Duration::from_millis(settings.limits.shutdown_ms);
+    let current = Current::new(sources.clone(), loaded, settings, doors, watched);
+    Ok(Running { reports, commands, shutdown, current })
 }
 
 fn start_shards(
@@ -184,6 +196,7 @@ fn await_shards(reports: &Receiver<Report>, shards: usize) -> Result<(), String>
             Ok(Report::Started) => started += 1,
             Ok(Report::Failed(shard, error)) => return Err(format!("shard {shard} cannot start: {error}")),
             Ok(Report::Ended(shard)) => return Err(format!("shard {shard} ended while starting")),
+            Ok(Report::Reload | Report::FilesChanged) => {}
             Ok(Report::Signal) | Err(_) => return Err("stopped by a signal while starting".to_string()),
         }
     }
@@ -191,10 +204,11 @@ fn await_shards(reports: &Receiver<Report>, shards: usize) -> Result<(), String>
 }
 
 fn watch_signals(reports: Sender<Report>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     std::thread::Builder::new().name("ringmq-signals".to_string()).spawn(move || {
-        for _ in signals.forever() {
-            if reports.send(Report::Signal).is_err() {
+        for signal in signals.forever() {
+            let report = if signal == SIGHUP { Report::Reload } else { Report::Signal };
+            if reports.send(report).is_err() {
                 return;
             }
         }
@@ -242,12 +256,27 @@ fn target(address: SocketAddr) -> String {
     host + &port
 }
 
+/// Says what became of reading `what` again.
+fn say_reloaded(what: &str, outcome: Result<Vec<String>, String>) {
+    match outcome {
+        Ok(remarks) => {
+            eprintln!("ringmq: the {what} were read again and are in force");
+            remarks.iter().for_each(|remark| eprintln!("ringmq: {remark}"));
+        }
+        Err(problem) => eprintln!("ringmq: the {what} were read again and nothing is changed: {problem}"),
+    }
+}
+
 impl Running {
     /// Waits for a signal, then for the shards to say goodbye.
-    fn wait(self) -> ExitCode {
+    fn wait(mut self) -> ExitCode {
         loop {
             match self.reports.recv() {
                 Ok(Report::Started) => {}
+                Ok(Report::Reload) => {
+                    say_reloaded("settings", self.current.reload(&self.commands));
+                }
+                Ok(Report::FilesChanged) => say_reloaded("certificates", self.current.reload_files()),
                 Ok(Report::Failed(shard, error)) => {
                     eprintln!("ringmq: shard {shard} failed: {error}");
                     return ExitCode::from(SHARD_LOST);
@@ -271,7 +300,7 @@ impl Running {
         while left > 0 {
             match self.reports.recv_deadline(deadline) {
                 Ok(Report::Ended(_)) => left -= 1,
-                Ok(Report::Started) => {}
+                Ok(Report::Started | Report::Reload | Report::FilesChanged) => {}
                 Ok(Report::Failed(shard, error)) => eprintln!("ringmq: shard {shard} failed: {error}"),
                 Ok(Report::Signal) => return ExitCode::from(CUT_SHORT),
                 Err(_) => {

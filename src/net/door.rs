@@ -28,49 +28,60 @@ pub struct DoorSettings {
 /// One listener as the shards see it.
 #[derive(Debug)]
 pub struct Door {
-    settings: DoorSettings,
-    tls: Option<RwLock<Arc<ServerConfig>>>,
+    /// What holds for new connections.
+    state: RwLock<Arc<DoorState>>,
     open: AtomicUsize,
     /// The second that is counted, and how many were accepted in it.
     accepted: AtomicU64,
 }
 
-impl Door {
-    /// Reads what files the settings name. The error is one sentence; the answer comes with warnings.
-    pub fn new(settings: DoorSettings) -> Result<(Door, Vec<String>), String> {
-        let loaded = settings.tls.as_ref().map(certificate::load).transpose()?;
-        let (config, warnings) = loaded.map(|loaded| (loaded.config, loaded.warnings)).unzip();
-        let tls = config.map(RwLock::new);
-        let door = Door { settings, tls, open: AtomicUsize::new(0), accepted: AtomicU64::new(0) };
-        Ok((door, warnings.unwrap_or_default()))
-    }
-
-    /// From now on new connections see this; those that are open go on as they are.
-    pub fn replace_tls(&self, config: Arc<ServerConfig>) {
-        if let Some(tls) = &self.tls {
-            *tls.write().unwrap_or_else(PoisonError::into_inner) = config;
-        }
-    }
-
+/// The settings of a listener with what their files hold.
+#[derive(Debug)]
+pub struct DoorState {
     /// The settings.
-    pub fn settings(&self) -> &DoorSettings {
-        &self.settings
+    pub settings: DoorSettings,
+    /// For new TLS connections, if TLS is spoken.
+    pub tls: Option<Arc<ServerConfig>>,
+}
+
+impl DoorState {
+    /// Reads what files the settings name. The error is one sentence; the answer comes with warnings.
+    pub fn load(settings: DoorSettings) -> Result<(DoorState, Vec<String>), String> {
+        let loaded = settings.tls.as_ref().map(certificate::load).transpose()?;
+        let (tls, warnings) = loaded.map(|loaded| (loaded.config, loaded.warnings)).unzip();
+        Ok((DoorState { settings, tls }, warnings.unwrap_or_default()))
     }
 
     /// What stands between a new connection and the core; `None` for plain TCP. The error is one of our own.
-    pub fn transport(self: &Arc<Door>, origin: &Origin) -> Result<Option<Box<Transport>>, String> {
+    pub fn transport(self: &Arc<DoorState>, origin: &Origin) -> Result<Option<Box<Transport>>, String> {
         let is_proxy = origin.peer.is_some_and(|peer| contains(&self.settings.proxies, peer.ip()));
         if self.tls.is_none() && self.settings.websocket.is_none() && !is_proxy {
             return Ok(None);
         }
-        let config = self.tls.as_ref().map(|tls| tls.read().unwrap_or_else(PoisonError::into_inner).clone());
-        Transport::new(self.clone(), config, is_proxy, origin.clone())
-            .map(|transport| Some(Box::new(transport)))
+        Transport::new(self.clone(), is_proxy, origin.clone()).map(|transport| Some(Box::new(transport)))
+    }
+}
+
+impl Door {
+    /// Opens with this.
+    pub fn new(state: DoorState) -> Door {
+        Door { state: RwLock::new(Arc::new(state)), open: AtomicUsize::new(0), accepted: AtomicU64::new(0) }
+    }
+
+    /// From now on new connections see this; those that are open go on as they are.
+    pub fn replace(&self, state: DoorState) {
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(state);
+    }
+
+    /// What holds for new connections. Asked once for each connection, so that a lock does no harm.
+    pub fn state(&self) -> Arc<DoorState> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Counts a new connection; false if it is one too many.
     pub fn admit(&self, now: Time) -> bool {
-        if let Some(most) = self.settings.max_connection_rate {
+        let settings = &self.state().settings;
+        if let Some(most) = settings.max_connection_rate {
             let second = now.0 / 1000;
             let count = |counted: u64| {
                 let in_this_second =
@@ -81,7 +92,7 @@ impl Door {
                 return false;
             }
         }
-        let most = self.settings.max_connections.unwrap_or(usize::MAX);
+        let most = settings.max_connections.unwrap_or(usize::MAX);
         let admitted = self
             .open
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| (open < most).then_some(open + 1));
@@ -105,7 +116,7 @@ mod tests {
     use super::*;
 
     fn door(settings: DoorSettings) -> Arc<Door> {
-        Arc::new(Door::new(settings).unwrap().0)
+        Arc::new(Door::new(DoorState::load(settings).unwrap().0))
     }
 
     #[test]
@@ -129,11 +140,11 @@ mod tests {
     fn a_plain_connection_has_nothing_between() {
         let from = |peer: &str| Origin { peer: Some(peer.parse().unwrap()), ..Default::default() };
         let near = from("10.0.0.1:1");
-        assert!(door(DoorSettings::default()).transport(&near).unwrap().is_none());
+        assert!(door(DoorSettings::default()).state().transport(&near).unwrap().is_none());
         let proxied =
             door(DoorSettings { proxies: vec!["10.0.0.0/8".parse().unwrap()], ..Default::default() });
-        assert!(proxied.transport(&near).unwrap().is_some());
-        assert!(proxied.transport(&from("[::ffff:10.0.0.1]:1")).unwrap().is_some());
-        assert!(proxied.transport(&from("11.0.0.1:1")).unwrap().is_none());
+        assert!(proxied.state().transport(&near).unwrap().is_some());
+        assert!(proxied.state().transport(&from("[::ffff:10.0.0.1]:1")).unwrap().is_some());
+        assert!(proxied.state().transport(&from("11.0.0.1:1")).unwrap().is_none());
     }
 }

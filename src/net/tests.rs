@@ -1,5 +1,5 @@
 use super::connections::Connections;
-use super::door::Door;
+use super::door::{Door, DoorState};
 use super::event::{Event, Input};
 use super::linger::LINGER_MS;
 use super::listener::{Listener, listen_all};
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One plain listener.
 fn doors() -> Arc<[Arc<Door>]> {
-    Arc::new([Arc::new(Door::new(Default::default()).unwrap().0)])
+    Arc::new([Arc::new(Door::new(DoorState::load(Default::default()).unwrap().0))])
 }
 
 struct Bench {

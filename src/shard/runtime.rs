@@ -185,6 +185,9 @@ impl Shard {
             self.stop_by = Some(self.now + self.limits.shutdown_ms);
             self.connections.stop_accepting();
         }
+        if let Command::Limits(limits) = &command {
+            self.limits = limits.clone();
+        }
         self.core.handle_command(self.now, command);
         self.act();
     }

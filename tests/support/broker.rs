@@ -84,6 +84,11 @@ impl Broker {
         Broker { address: *address, shards, log: log.clone(), child: None }
     }
 
+    /// What it wrote to standard error until now.
+    pub fn complained(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         let pid = self.child.as_ref().expect("a broker of one's own").id();

@@ -2,7 +2,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod clients;
 mod proxy;
+mod reload;
 mod rules;
 mod tls;
 mod websocket;

@@ -11,12 +11,11 @@ mod tests;
 pub mod tls;
 pub mod websocket;
 
-use super::door::Door;
+use super::door::DoorState;
 use crate::auth::Origin;
 use crate::shard::output::{BufferPool, MAX_SLICES, Output};
 use certificate::identity;
 use proxy::Header;
-use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
@@ -66,7 +65,7 @@ pub enum Flow {
 
 /// The filters of one connection.
 pub struct Transport {
-    door: Arc<Door>,
+    door: Arc<DoorState>,
     origin: Origin,
     /// The beginning of a PROXY header, while one is awaited.
     header: Option<Vec<u8>>,
@@ -86,18 +85,13 @@ impl std::fmt::Debug for Transport {
 }
 
 impl Transport {
-    /// The filters of a new connection from `origin`. `config`: speak TLS; `is_proxy`: await a header.
-    pub fn new(
-        door: Arc<Door>,
-        config: Option<Arc<ServerConfig>>,
-        is_proxy: bool,
-        origin: Origin,
-    ) -> Result<Transport, String> {
+    /// The filters of a new connection from `origin`. `is_proxy`: await a header.
+    pub fn new(door: Arc<DoorState>, is_proxy: bool, origin: Origin) -> Result<Transport, String> {
         Ok(Transport {
             origin,
             header: is_proxy.then(Vec::new),
-            tls: config.map(Tls::new).transpose()?,
-            websocket: door.settings().websocket.is_some().then(WebSocket::default),
+            tls: door.tls.clone().map(Tls::new).transpose()?,
+            websocket: door.settings.websocket.is_some().then(WebSocket::default),
             wire: Output::default(),
             parked: None,
             door,
@@ -286,7 +280,7 @@ fn gather(output: &Output, count: usize, into: &mut Vec<u8>) {
 
 /// What stands above TLS: a WebSocket, or the core.
 struct AboveTls<'a, S: Sink> {
-    door: &'a Door,
+    door: &'a DoorState,
     origin: &'a mut Origin,
     websocket: Option<&'a mut WebSocket>,
     unmasked: &'a mut Vec<u8>,
@@ -298,7 +292,7 @@ struct AboveTls<'a, S: Sink> {
 impl<S: Sink> tls::Above for AboveTls<'_, S> {
     fn handshake_done(&mut self, certificate: Option<&CertificateDer<'_>>) {
         if let Some(certificate) = certificate
-            && let Some(tls) = &self.door.settings().tls
+            && let Some(tls) = &self.door.settings.tls
             && let Some(user) = identity(certificate, tls.identity)
         {
             self.origin.identity = Some(user.into());
@@ -311,7 +305,7 @@ impl<S: Sink> tls::Above for AboveTls<'_, S> {
             return;
         }
         let Some(websocket) = &mut self.websocket else { return self.sink.take(plain) };
-        let Some(settings) = &self.door.settings().websocket else { return };
+        let Some(settings) = &self.door.settings.websocket else { return };
         let peer = self.origin.peer.map(|peer| peer.ip());
         let mut above = AboveWebSocket { origin: self.origin, sink: self.sink };
         let flow = websocket.receive(plain, settings, peer, self.unmasked, self.answers, &mut above);

@@ -2,7 +2,7 @@
 use super::certificate::{Identity, TlsSettings, identity};
 use super::http::WebSocketSettings;
 use super::*;
-use crate::net::door::{Door, DoorSettings};
+use crate::net::door::{DoorSettings, DoorState};
 use proptest::prelude::*;
 use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::pki_types::ServerName;
@@ -33,15 +33,15 @@ fn tls_settings() -> TlsSettings {
     }
 }
 
-fn door(with_tls: bool, with_websocket: bool) -> Arc<Door> {
-    static DOORS: LazyLock<[Arc<Door>; 4]> = LazyLock::new(|| {
+fn door(with_tls: bool, with_websocket: bool) -> Arc<DoorState> {
+    static DOORS: LazyLock<[Arc<DoorState>; 4]> = LazyLock::new(|| {
         [(false, false), (false, true), (true, false), (true, true)].map(|(tls, websocket)| {
             let settings = DoorSettings {
                 tls: tls.then(tls_settings),
                 websocket: websocket.then(|| WebSocketSettings { max_frame: 1 << 20, ..Default::default() }),
                 ..Default::default()
             };
-            Arc::new(Door::new(settings).unwrap().0)
+            Arc::new(DoorState::load(settings).unwrap().0)
         })
     });
     DOORS[2 * usize::from(with_tls) + usize::from(with_websocket)].clone()
@@ -54,7 +54,7 @@ fn transport(with_tls: bool, with_websocket: bool, is_proxy: bool) -> Box<Transp
             transport.header = is_proxy.then(Vec::new);
             transport
         }
-        None => Box::new(Transport::new(door, None, is_proxy, Origin::default()).unwrap()),
+        None => Box::new(Transport::new(door, is_proxy, Origin::default()).unwrap()),
     }
 }
 

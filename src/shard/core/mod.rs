@@ -128,6 +128,8 @@ pub enum Action {
 pub enum Command {
     /// Publish wills, tell version 5 clients 0x8B, close; [`Core::is_stopped`] turns true when all is sent or time is up.
     Shutdown,
+    /// Other bounds from now on. What a client was told in CONNACK must be the same in them.
+    Limits(Arc<Limits>),
 }
 
 /// One shard's connections, sessions, subscriptions, retained messages and timers.
@@ -261,6 +263,7 @@ impl Core {
     pub fn handle_command(&mut self, now: Time, command: Command) {
         match command {
             Command::Shutdown => self.begin_shutdown(now),
+            Command::Limits(limits) => self.limits = limits,
         }
         self.settle(now);
     }

@@ -42,7 +42,7 @@ impl Shard {
         }
         let origin = accept::origin(&socket, listener);
         // Its error is one of our own settings, which were tried at start.
-        let Ok(transport) = self.connections.door(listener).transport(&origin) else {
+        let Ok(transport) = self.connections.door(listener).state().transport(&origin) else {
             return self.connections.leave(listener);
         };
         match self.core.handle_accept(self.now, origin) {
