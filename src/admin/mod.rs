@@ -1,5 +1,6 @@
 //! The ordinary threads around the shards: start, signals, stop.
 mod files;
+mod store;
 
 use crate::auth::test_method::TestMethod;
 use crate::auth::{Method, Methods};
@@ -14,6 +15,8 @@ use crate::shard::envelope::Envelope;
 use crate::shard::mesh::{self, CommandSender};
 use crate::shard::runtime::{self, ShardConfig, Witness};
 use clap::ArgMatches;
+use crate::store::durable::Opened;
+use crate::store::record::Wall;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -29,6 +32,8 @@ use std::time::{Duration, Instant};
 const CANNOT_START: u8 = 2;
 /// The exit code when a shard ended without being asked.
 const SHARD_LOST: u8 = 70;
+/// The exit code when something could not be stored.
+const NOT_STORED: u8 = 74;
 /// The exit code when a second signal cut the shutdown short.
 const CUT_SHORT: u8 = 130;
 /// How long shards may take beyond the shutdown time before we leave without them.
@@ -37,6 +42,8 @@ const STOP_MARGIN: Duration = Duration::from_secs(2);
 /// What the main thread waits for.
 enum Report {
     Started,
+    /// The thread that stores has ended.
+    StoreEnded(Result<(), String>),
     Failed(usize, String),
     Ended(usize),
     Signal,
@@ -108,6 +115,7 @@ struct Running {
     reports: Receiver<Report>,
     commands: Vec<CommandSender<Command>>,
     shutdown: Duration,
+    has_store: bool,
 }
 
 fn start(sources: &Sources) -> Result<Running, String> {
@@ -125,7 +133,9 @@ fn start(sources: &Sources) -> Result<Running, String> {
     // Before the shards, so that a signal is never met by its default.
     let (sender, reports) = unbounded();
     watch_signals(sender.clone()).map_err(|error| format!("signals cannot be watched: {error}"))?;
-    let commands = start_shards(&settings, listeners, start, &sender)?;
+    let wall = store::wall(start);
+    let store = settings.store.as_ref().map(|store| store::open(store, wall)).transpose()?;
+    let commands = start_shards(&settings, listeners, (start, wall), store, &sender)?;
     drop(sender);
     await_shards(&reports, shards)?;
     if let Some(warning) = warning {
@@ -133,13 +143,15 @@ fn start(sources: &Sources) -> Result<Running, String> {
     }
     // Whoever started us may have closed our standard output; that is no reason not to serve.
     let _ = announce(&settings, &addresses);
-    Ok(Running { reports, commands, shutdown: Duration::from_millis(settings.limits.shutdown_ms) })
+    let shutdown = Duration::from_millis(settings.limits.shutdown_ms);
+    Ok(Running { reports, commands, shutdown, has_store: settings.store.is_some() })
 }
 
 fn start_shards(
     settings: &Settings,
     listeners: Vec<Listener>,
-    start: Instant,
+    (start, wall): (Instant, Wall),
+    store: Option<Opened>,
     reports: &Sender<Report>,
 ) -> Result<Vec<CommandSender<Command>>, String> {
     let shards = settings.placement.len();
@@ -150,7 +162,9 @@ fn start_shards(
     let seed = RandomState::new().hash_one(std::process::id());
     let mut sockets: Vec<_> = listeners.into_iter().map(|listener| listener.sockets.into_iter()).collect();
     let ends = mesh::mesh::<Envelope, Command>(shards).map_err(|error| format!("no doorbells: {error}"))?;
-    let mut commands = Vec::with_capacity(shards);
+    let mut commands: Vec<CommandSender<Command>> = Vec::with_capacity(shards);
+    let to_shards = ends.iter().map(|(_, sender)| sender.clone()).collect();
+    let mut stores = store::start(settings, store, wall, seed, to_shards, reports)?.into_iter();
     let open = Arc::new(AtomicUsize::new(0));
     for (shard, (port, sender)) in ends.into_iter().enumerate() {
         let (limits, methods) = (limits.clone(), methods.clone());
@@ -158,7 +172,7 @@ fn start_shards(
         let listeners = sockets.iter_mut().filter_map(Iterator::next).collect();
         let cpu = settings.placement[shard];
         let witness = ShardWitness { shard, reports: reports.clone() };
-        runtime::spawn(cpu, ShardConfig { core, listeners, port, open: open.clone(), start }, witness)
+        runtime::spawn(cpu, ShardConfig { core, listeners, port, open: open.clone(), start, store: stores.next() }, witness)
             .map_err(|error| format!("shard {shard} cannot start on core {cpu}: {error}"))?;
         commands.push(sender);
     }
@@ -172,6 +186,8 @@ fn await_shards(reports: &Receiver<Report>, shards: usize) -> Result<(), String>
             Ok(Report::Started) => started += 1,
             Ok(Report::Failed(shard, error)) => return Err(format!("shard {shard} cannot start: {error}")),
             Ok(Report::Ended(shard)) => return Err(format!("shard {shard} ended while starting")),
+            Ok(Report::StoreEnded(Err(error))) => return Err(error),
+            Ok(Report::StoreEnded(Ok(()))) => return Err("storing ended while starting".to_string()),
             Ok(Report::Signal) | Err(_) => return Err("stopped by a signal while starting".to_string()),
         }
     }
@@ -244,6 +260,11 @@ impl Running {
                     eprintln!("ringmq: shard {shard} ended unexpectedly");
                     return ExitCode::from(SHARD_LOST);
                 }
+                Ok(Report::StoreEnded(outcome)) => {
+                    let error = outcome.err().unwrap_or_else(|| "storing ended unexpectedly".to_string());
+                    eprintln!("ringmq: {error}");
+                    return ExitCode::from(NOT_STORED);
+                }
                 Ok(Report::Signal) | Err(_) => return self.shut_down(),
             }
         }
@@ -252,18 +273,29 @@ impl Running {
     fn shut_down(self) -> ExitCode {
         let deadline = Instant::now() + self.shutdown + STOP_MARGIN;
         let mut left = self.commands.len();
+        let mut is_storing = self.has_store;
         for commands in &self.commands {
             // Refused only when so many commands wait that this shard is beyond help; the deadline ends it.
             let _ = commands.send(Command::Shutdown);
         }
-        while left > 0 {
+        // What the shards promised last is stored when they have ended.
+        while left > 0 || is_storing {
             match self.reports.recv_deadline(deadline) {
                 Ok(Report::Ended(_)) => left -= 1,
                 Ok(Report::Started) => {}
+                Ok(Report::StoreEnded(Ok(()))) => is_storing = false,
+                Ok(Report::StoreEnded(Err(error))) => {
+                    eprintln!("ringmq: {error}");
+                    return ExitCode::from(NOT_STORED);
+                }
                 Ok(Report::Failed(shard, error)) => eprintln!("ringmq: shard {shard} failed: {error}"),
                 Ok(Report::Signal) => return ExitCode::from(CUT_SHORT),
                 Err(_) => {
-                    eprintln!("ringmq: {left} shards did not end in time");
+                    if left > 0 {
+                        eprintln!("ringmq: {left} shards did not end in time");
+                    } else {
+                        eprintln!("ringmq: the store did not end in time");
+                    }
                     break;
                 }
             }

@@ -3,7 +3,7 @@
 //! A glommio executor, pinned to one core, hosts a single task that never awaits: it blocks in the shard's own ring,
 //! where sockets, the doorbell and the wait for the next deadline are one system call. So no glommio timer, file or
 //! socket may be awaited on these executors.
-use super::core::{Action, CloseCause, Command, ConnId, Core, CoreConfig};
+use super::core::{Action, CloseCause, Command, ConnId, Core, CoreConfig, ShardId};
 use super::envelope::Envelope;
 use super::mesh::Port;
 use crate::limits::Limits;
@@ -12,7 +12,11 @@ use crate::net::connections::{Connections, Event};
 use crate::net::handoff;
 use crate::net::ring::Wait;
 use crate::net::send::Sent;
+use crate::store::Batch;
+use crate::store::record::Wall;
+use crate::store::recovered::Share;
 use crate::time::Time;
+use crossbeam_channel::Sender;
 use glommio::{LocalExecutorBuilder, Placement};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -39,8 +43,20 @@ pub struct ShardConfig {
     pub port: Port<Envelope, Command>,
     /// Connections of all shards together.
     pub open: Arc<AtomicUsize>,
+    /// Where what it has to store goes, and what it begins with.
+    pub store: Option<ShardStore>,
     /// When the process started: [`Time`] counts from here, on all shards alike.
     pub start: Instant,
+}
+
+/// A shard's way to the store.
+pub struct ShardStore {
+    /// Takes its batches in order. It is not bounded itself: [`Limits::store_mark`] keeps a shard from making more.
+    pub batches: Sender<(ShardId, Batch)>,
+    /// The wall clock, milliseconds since 1970, at [`Time`] 0.
+    pub wall: Wall,
+    /// What it begins with.
+    pub share: Share,
 }
 
 /// Told about the life of one shard. Dropping it must report the end.
@@ -87,18 +103,26 @@ struct Shard {
     dirty: Vec<ConnId>,
     /// Some ring was not drained to its end.
     more_envelopes: bool,
+    /// Where what must survive goes.
+    batches: Option<Sender<(ShardId, Batch)>>,
+    shard: ShardId,
     /// When a shutdown that was asked for must be over.
     stop_by: Option<Time>,
 }
 
 impl Shard {
     fn new(config: ShardConfig) -> io::Result<Shard> {
-        let ShardConfig { core, listeners, port, open, start } = config;
+        let ShardConfig { core, listeners, port, open, start, store } = config;
         let now = clock(start);
-        let limits = core.limits.clone();
+        let (limits, shard) = (core.limits.clone(), core.shard);
+        let mut core = Core::new(core, now);
+        let batches = store.map(|store| {
+            core.restore(now, store.wall, store.share);
+            store.batches
+        });
         Ok(Shard {
             connections: Connections::new(listeners, port.doorbell(), open)?,
-            core: Core::new(core, now),
+            core,
             port,
             limits,
             start,
@@ -106,6 +130,8 @@ impl Shard {
             blocked: Vec::new(),
             dirty: Vec::new(),
             more_envelopes: false,
+            batches,
+            shard,
             stop_by: None,
         })
     }
@@ -138,6 +164,7 @@ impl Shard {
         self.take_events();
         self.take_envelopes();
 
+        self.hand_over_batch()?;
         // First what others wait for: they work on it while we are in the kernel.
         self.push_outboxes();
         self.port.ring_doorbells();
@@ -240,6 +267,17 @@ impl Shard {
 
     fn act(&mut self) {
         act(&mut self.core, &mut self.connections, self.now);
+    }
+
+    /// Hands over what is to be stored, before any envelope of this turn: the store counts on it.
+    fn hand_over_batch(&mut self) -> io::Result<()> {
+        if let Some(batches) = &self.batches
+            && let Some(batch) = self.core.take_batch()
+        {
+            let sent = batches.send((self.shard, batch));
+            return sent.map_err(|_| io::Error::other("nothing is stored any more"));
+        }
+        Ok(())
     }
 
     fn push_outboxes(&mut self) {
