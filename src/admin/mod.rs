@@ -172,8 +172,12 @@ fn start_shards(
         let listeners = sockets.iter_mut().filter_map(Iterator::next).collect();
         let cpu = settings.placement[shard];
         let witness = ShardWitness { shard, reports: reports.clone() };
-        runtime::spawn(cpu, ShardConfig { core, listeners, port, open: open.clone(), start, store: stores.next() }, witness)
-            .map_err(|error| format!("shard {shard} cannot start on core {cpu}: {error}"))?;
+        runtime::spawn(
+            cpu,
+            ShardConfig { core, listeners, port, open: open.clone(), start, store: stores.next() },
+            witness,
+        )
+        .map_err(|error| format!("shard {shard} cannot start on core {cpu}: {error}"))?;
         commands.push(sender);
     }
     Ok(commands)

@@ -7,7 +7,7 @@ use crate::shard::core::Command;
 use crate::shard::mesh::CommandSender;
 use crate::shard::runtime::ShardStore;
 use crate::store::assembly::Assembly;
-use crate::store::durable::{Directory, Opened, Order, Writer};
+use crate::store::durable::{Directory, Opened, Order, Purpose, Writer};
 use crate::store::record::Wall;
 use crate::store::recovered::distribute;
 use crossbeam_channel::{Sender, unbounded};
@@ -30,7 +30,7 @@ impl Drop for StoreWitness {
 /// Opens the data directory, and says what is damaged. The error is one sentence.
 pub(super) fn open(settings: &StoreSettings, wall: Wall) -> Result<Opened, String> {
     let directory = Directory::take(&settings.dir, true)?;
-    let opened = crate::store::durable::open(directory, wall)?;
+    let opened = crate::store::durable::open(directory, wall, Purpose::Begin)?;
     for damage in &opened.set_aside {
         eprintln!("ringmq: {damage}");
     }
@@ -56,7 +56,8 @@ pub(super) fn start(
     let Opened { directory, engine, recovered, run, .. } = opened;
     let engine = engine.expect("a broker's store is repaired when it is opened");
     let count = shards.len() as u8;
-    let assembly = Assembly::new(count, recovered.holders.iter().map(|(number, holders)| (*number, *holders)));
+    let assembly =
+        Assembly::new(count, recovered.holders.iter().map(|(number, holders)| (*number, *holders)));
     let min_free = store.min_free_space;
     let order = match store.durability {
         Durability::Flush => Order::disk(min_free),
@@ -66,7 +67,8 @@ pub(super) fn start(
     let shares = distribute(recovered, run, &Keys::new(seed), count);
     let writer = Writer::new(directory, engine, assembly, order, shards);
     let (batches, receiver) = unbounded();
-    let witness = StoreWitness { reports: reports.clone(), outcome: Err("storing ended unexpectedly".into()) };
+    let witness =
+        StoreWitness { reports: reports.clone(), outcome: Err("storing ended unexpectedly".into()) };
     std::thread::Builder::new()
         .name("ringmq-store".to_string())
         .spawn(move || {

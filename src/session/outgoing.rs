@@ -368,7 +368,15 @@ mod tests {
 
     fn delivery(topic: &str) -> Delivery {
         let message = Message::new(topic, &[], b"12345", QoS::ExactlyOnce, false, Time::NEVER, SessionKey(1));
-        Delivery { message, qos: QoS::AtLeastOnce, retain: false, ids: SubscriptionIds::new(), group: None, position: 0, stored_as: 0 }
+        Delivery {
+            message,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            ids: SubscriptionIds::new(),
+            group: None,
+            position: 0,
+            stored_as: 0,
+        }
     }
     const ROOM: (usize, usize) = (3, 100);
 

@@ -36,8 +36,12 @@ impl Outgoing {
         let holds = entry.delivery.as_ref().map_or(0, |delivery| delivery.stored_as);
         let Inflight { position, has_flight, awaits, .. } = *entry;
         let has_entry = awaits != Awaits::Pubcomp;
-        (position > 0 && awaits != Awaits::Nothing)
-            .then_some(Stored { position, holds, has_entry, has_flight })
+        (position > 0 && awaits != Awaits::Nothing).then_some(Stored {
+            position,
+            holds,
+            has_entry,
+            has_flight,
+        })
     }
 
     /// The delivery in flight with this packet id, until PUBREC.

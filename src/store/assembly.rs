@@ -195,9 +195,10 @@ impl Assembly {
         let Op::DropSession { session } = *op else { unreachable!("other changes name their record") };
         Space::OF_SESSION.into_iter().flat_map(move |space| {
             let first = (space, key::session(session));
-            let claims = self.claimed.range(first..).take_while(move |((of, key), _)| {
-                *of == space && key::leading_number(key) == Some(session)
-            });
+            let claims = self
+                .claimed
+                .range(first..)
+                .take_while(move |((of, key), _)| *of == space && key::leading_number(key) == Some(session));
             claims.map(|(_, unit)| *unit)
         })
     }
@@ -219,7 +220,8 @@ impl Assembly {
                 self.streams[usize::from(shard)].go_on(batch);
             }
             for follower in unit.followers {
-                let unit = self.units.get_mut(&follower).expect("a unit does not end before those it follows");
+                let unit =
+                    self.units.get_mut(&follower).expect("a unit does not end before those it follows");
                 unit.behind -= 1;
                 if unit.is_ready() {
                     ready.push(follower);
@@ -263,9 +265,8 @@ impl Assembly {
     fn drop_session(&mut self, session: u64) {
         for space in Space::OF_SESSION {
             let range = self.changes.range((space, key::session(session))..);
-            let of_session = range.take_while(|((of, key), _)| {
-                *of == space && key::leading_number(key) == Some(session)
-            });
+            let of_session =
+                range.take_while(|((of, key), _)| *of == space && key::leading_number(key) == Some(session));
             let written = of_session.filter(|(_, pending)| pending.change != Change::Remove);
             let written: Vec<_> = written.map(|(record, _)| record.clone()).collect();
             for record in written {
@@ -304,7 +305,8 @@ impl Assembly {
             }
         }
         let changes = std::mem::take(&mut self.changes).into_iter();
-        let mut round = Round { changes: changes.map(|(record, it)| (record, it.change)).collect(), stored: Vec::new() };
+        let mut round =
+            Round { changes: changes.map(|(record, it)| (record, it.change)).collect(), stored: Vec::new() };
         self.bytes = 0;
         for (shard, stream) in self.streams.iter_mut().enumerate() {
             if let Some(number) = stream.finish() {

@@ -163,8 +163,12 @@ impl Recovered {
             newest.insert(&session.record.client_id, session.number);
         }
         let is_newest = |session: &RecoveredSession| newest[&*session.record.client_id] == session.number;
-        let superseded: Vec<u64> =
-            self.sessions.values().filter(|session| !is_newest(session)).map(|session| session.number).collect();
+        let superseded: Vec<u64> = self
+            .sessions
+            .values()
+            .filter(|session| !is_newest(session))
+            .map(|session| session.number)
+            .collect();
         superseded.iter().for_each(|number| drop(self.sessions.remove(number)));
         superseded
     }

@@ -6,8 +6,8 @@
 //! groups are stored; QoS 0 and all others are neither stored nor gated.
 use super::close::AfterWill;
 use super::{ConnId, Core};
-use crate::router::Route;
 use crate::codec::QoS;
+use crate::router::Route;
 use crate::session::message::{Message, Publication, SHARE_FROM, SessionKey};
 use crate::session::outgoing::{Delivery, GroupKey};
 use crate::session::stored::Stored;
@@ -185,7 +185,8 @@ impl Core {
             && (!route.shards.is_empty()
                 || !route.groups.is_empty()
                 || route.direct.iter().any(|subscriber| {
-                    subscriber.qos > QoS::AtMostOnce && self.sessions[subscriber.session as usize].is_persistent()
+                    subscriber.qos > QoS::AtMostOnce
+                        && self.sessions[subscriber.session as usize].is_persistent()
                 }));
         (publication.retain && publication.publisher != SessionKey::BROKER) || is_kept
     }
@@ -370,7 +371,11 @@ impl Core {
         match after {
             AfterWill::Nothing => {}
             AfterWill::Session(slot, key) => {
-                if self.sessions.get(slot as usize).is_some_and(|session| session.key == key && session.is_stored) {
+                if self
+                    .sessions
+                    .get(slot as usize)
+                    .is_some_and(|session| session.key == key && session.is_stored)
+                {
                     self.store_session(slot);
                 }
             }
@@ -393,12 +398,20 @@ impl Core {
         if self.is_durable(session)
             && let Some(store) = &mut self.store
         {
-            store.remove(Space::Subscription, key::subscription(self.sessions[session as usize].key.0, filter));
+            store.remove(
+                Space::Subscription,
+                key::subscription(self.sessions[session as usize].key.0, filter),
+            );
         }
     }
 
     /// A delivery is about to be queued.
-    pub(super) fn store_queued(&mut self, session: u32, delivery: &mut Delivery, publication: &Publication<'_>) {
+    pub(super) fn store_queued(
+        &mut self,
+        session: u32,
+        delivery: &mut Delivery,
+        publication: &Publication<'_>,
+    ) {
         if self.is_durable(session) {
             self.place(session, delivery, publication);
             self.put_entry(session, delivery, 0);
@@ -531,7 +544,9 @@ impl Core {
 
     /// A retained message was kept, replaced or removed. What the broker itself says is not stored.
     pub(super) fn store_retained(&mut self, message: &Message) {
-        let Some(store) = self.store.as_mut().filter(|_| message.publisher != SessionKey::BROKER) else { return };
+        let Some(store) = self.store.as_mut().filter(|_| message.publisher != SessionKey::BROKER) else {
+            return;
+        };
         let key = key::retained(message.topic());
         if message.payload().is_empty() {
             store.remove(Space::Retained, key);

@@ -76,8 +76,7 @@ impl Core {
         let hash = self.keys.hash(&session.client_id);
         let slot = self.sessions.insert(session) as u32;
         let (keys, sessions) = (&self.keys, &self.sessions);
-        self.directory
-            .insert_unique(hash, slot, |slot| keys.hash(&sessions[*slot as usize].client_id));
+        self.directory.insert_unique(hash, slot, |slot| keys.hash(&sessions[*slot as usize].client_id));
         self.counters.sessions += 1;
         for (filter, subscription) in subscriptions {
             self.restore_subscription(slot, &filter, subscription);

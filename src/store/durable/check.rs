@@ -1,6 +1,6 @@
 //! `ringmq store check` and `ringmq store dump`: what is in a data directory, without a broker.
 use super::directory::{Directory, hex};
-use super::load::{self, Opened};
+use super::load::{self, Opened, Purpose};
 use crate::session::message::Message;
 use crate::store::record::{Flight, Wall};
 use crate::store::recovered::RecoveredSession;
@@ -57,8 +57,9 @@ pub fn run(command: &StoreCommand) -> ExitCode {
 fn look(dir: &Path, is_dump: bool) -> Result<u8, String> {
     let directory = Directory::take(dir, false)?;
     // Opening may write, so it is done with links to the files, which the engine replaces but does not change.
-    let scratch = directory.scratch().map_err(|error| format!("{} cannot be looked at: {error}", dir.display()))?;
-    let outcome = load::open(scratch, Wall(0));
+    let scratch =
+        directory.scratch().map_err(|error| format!("{} cannot be looked at: {error}", dir.display()))?;
+    let outcome = load::open(scratch, Wall(0), Purpose::Look);
     let outcome = outcome.and_then(|opened| {
         let code = if opened.set_aside.is_empty() { INTACT } else { DAMAGED };
         let written = if is_dump { dump(&opened) } else { summary(dir, &opened) };
@@ -123,11 +124,21 @@ fn dump_session(out: &mut impl Write, session: &RecoveredSession) -> io::Result<
         Some(at) => writeln!(out, " ends {}", time(at))?,
     }
     if let Some(will) = &record.will {
-        writeln!(out, "will {client_id:?} delay {}s due {} {}", will.delay, time(record.will_due), shown(&will.message))?;
+        writeln!(
+            out,
+            "will {client_id:?} delay {}s due {} {}",
+            will.delay,
+            time(record.will_due),
+            shown(&will.message)
+        )?;
     }
     for (filter, subscription) in &session.subscriptions {
         let options = subscription.options;
-        writeln!(out, "subscription {client_id:?} {filter:?} QoS {} id {}", options.qos as u8, subscription.id)?;
+        writeln!(
+            out,
+            "subscription {client_id:?} {filter:?} QoS {} id {}",
+            options.qos as u8, subscription.id
+        )?;
     }
     for packet_id in &session.incoming {
         writeln!(out, "unreleased {client_id:?} packet id {packet_id}")?;

@@ -55,13 +55,17 @@ impl Directory {
         let shown = path.display();
         let failed = |what: &str, error: io::Error| match error.kind() {
             ErrorKind::PermissionDenied => {
-                format!("the data directory {shown} cannot be {what}: permission denied; give the broker's user access to it")
+                format!(
+                    "the data directory {shown} cannot be {what}: permission denied; give the broker's user access to it"
+                )
             }
             ErrorKind::ReadOnlyFilesystem => format!(
                 "the data directory {shown} is on a file system that is mounted read-only; mount it for writing, or name another"
             ),
             ErrorKind::StorageFull => {
-                format!("the data directory {shown} is on a file system without free space; make some, or name another")
+                format!(
+                    "the data directory {shown} is on a file system without free space; make some, or name another"
+                )
             }
             _ => format!("the data directory {shown} cannot be {what}: {error}"),
         };
@@ -70,7 +74,9 @@ impl Directory {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => {
-                    return Err(format!("the data directory {shown} cannot be made because the one above it is not there; make that first"));
+                    return Err(format!(
+                        "the data directory {shown} cannot be made because the one above it is not there; make that first"
+                    ));
                 }
                 Err(error) => return Err(failed("made", error)),
             }
@@ -81,7 +87,9 @@ impl Directory {
                 let mut entries = fs::read_dir(path).map_err(|error| failed("read", error))?;
                 let is_foreign = entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != LOCK_FILE));
                 if is_foreign || !is_writable {
-                    return Err(format!("{shown} is not a data directory of ringmq; name an empty or a new one"));
+                    return Err(format!(
+                        "{shown} is not a data directory of ringmq; name an empty or a new one"
+                    ));
                 }
             }
             Err(error) => return Err(failed("read", error)),
@@ -144,7 +152,8 @@ impl Directory {
     pub fn aside(&self, name: &str) -> io::Result<PathBuf> {
         let folder = self.path.join(SET_ASIDE);
         fs::create_dir_all(&folder)?;
-        let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_millis());
+        let time =
+            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_millis());
         let names = (0..).map(|count| folder.join(format!("{time}-{count}-{name}")));
         Ok(names.into_iter().find(|path| !path.exists()).expect("there are always more numbers"))
     }
@@ -171,7 +180,9 @@ fn link(from: &Path, to: &Path) -> io::Result<()> {
         let (path, target) = (entry.path(), to.join(entry.file_name()));
         if entry.file_type()?.is_dir() {
             link(&path, &target)?;
-        } else if path.extension().is_some_and(|extension| extension == "jnl") || fs::hard_link(&path, &target).is_err() {
+        } else if path.extension().is_some_and(|extension| extension == "jnl")
+            || fs::hard_link(&path, &target).is_err()
+        {
             fs::copy(&path, &target)?;
         }
     }

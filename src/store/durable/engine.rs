@@ -83,11 +83,7 @@ impl Engine {
     }
 
     /// All records of one kind. An error ends the walk.
-    pub fn read(
-        &self,
-        space: Space,
-        take: &mut dyn FnMut(&[u8], &[u8]),
-    ) -> fjall::Result<()> {
+    pub fn read(&self, space: Space, take: &mut dyn FnMut(&[u8], &[u8])) -> fjall::Result<()> {
         for guard in self.space(space).iter() {
             let (key, value) = guard.into_inner()?;
             take(&key, &value);

@@ -56,15 +56,24 @@ fn batch(bytes: &[u8]) -> Option<usize> {
     let checked = &items[..items.len() - reader.0.len()];
     let is_end = reader.number(1)? as u8 == END;
     let checksum = reader.number(8)?;
-    let is_whole = is_end
-        && reader.take(MAGIC.len())? == MAGIC
-        && checksum == xxhash_rust::xxh3::xxh3_64(checked);
+    let is_whole =
+        is_end && reader.take(MAGIC.len())? == MAGIC && checksum == xxhash_rust::xxh3::xxh3_64(checked);
     is_whole.then(|| bytes.len() - reader.0.len())
+}
+
+/// Length without the zeros at the end, which were never written.
+fn written(bytes: &[u8]) -> usize {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut length = bytes.len();
+    while length >= ZEROS.len() && bytes[length - ZEROS.len()..length] == ZEROS {
+        length -= ZEROS.len();
+    }
+    bytes[..length].iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1)
 }
 
 /// Stretches of `bytes` that are no batches, but should be. Zeros at the end were never written.
 fn damaged(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
-    let written = bytes.len() - bytes.iter().rev().take_while(|byte| **byte == 0).count();
+    let written = written(bytes);
     let mut found: Vec<std::ops::Range<usize>> = Vec::new();
     let mut at = 0;
     while at < written {
@@ -118,7 +127,7 @@ pub fn mend(directory: &Directory) -> io::Result<Vec<SetAside>> {
         set_aside.extend(ranges.iter().map(|range| SetAside {
             what: format!("the journal {name} from byte {} on", range.start),
             bytes: range.len() as u64,
-            why: match range.end == bytes.len() || bytes[range.end..].iter().all(|byte| *byte == 0) {
+            why: match written(&bytes[range.end..]) == 0 {
                 true => "its last batch was not written as a whole, or is damaged".to_string(),
                 false => "batches in it are damaged".to_string(),
             },
@@ -137,8 +146,7 @@ fn rewrite(path: &Path, bytes: &[u8], ranges: &[std::ops::Range<usize>]) -> io::
         file.write_all(&bytes[at..range.start])?;
         at = range.end;
     }
-    let written = bytes.len() - bytes[at..].iter().rev().take_while(|byte| **byte == 0).count();
-    file.write_all(&bytes[at..written.max(at)])?;
+    file.write_all(&bytes[at..at + written(&bytes[at..])])?;
     file.sync_all()?;
     fs::rename(&next, path)?;
     File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()

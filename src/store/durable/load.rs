@@ -26,11 +26,20 @@ pub struct Opened {
     pub run: u32,
 }
 
+/// What a directory is opened for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// A broker begins with it.
+    Begin,
+    /// Somebody looks at it.
+    Look,
+}
+
 /// Records by kind and key.
 type Records = BTreeMap<(Space, Key), Vec<u8>>;
 
 /// Opens a data directory. With a directory that is not writable nothing is changed. The error is one sentence.
-pub fn open(directory: Directory, wall: Wall) -> Result<Opened, String> {
+pub fn open(directory: Directory, wall: Wall, purpose: Purpose) -> Result<Opened, String> {
     let shown = directory.path().display().to_string();
     let cannot = |error: fjall::Error| format!("the store in {shown} cannot be used: {}", sentence(&error));
     let io = |error: std::io::Error| format!("the data directory {shown} cannot be written: {error}");
@@ -48,18 +57,21 @@ pub fn open(directory: Directory, wall: Wall) -> Result<Opened, String> {
             } else {
                 drop(engine);
                 set_aside.extend(damage);
-                rebuild(&directory, &records, &mut set_aside).map_err(|error| {
-                    format!("the damaged store in {shown} cannot be built anew: {error}")
-                })?
+                rebuild(&directory, &records, &mut set_aside)
+                    .map_err(|error| format!("the damaged store in {shown} cannot be built anew: {error}"))?
             }
         }
         Err(error) if is_damage(&error) && directory.is_writable => {
             let why = sentence(&error);
             let engine = directory.engine();
-            set_aside.push(SetAside { what: "the storage engine's files".into(), bytes: bytes_below(&engine), why, kept_in: None });
-            rebuild(&directory, &Records::new(), &mut set_aside).map_err(|error| {
-                format!("the damaged store in {shown} cannot be built anew: {error}")
-            })?
+            set_aside.push(SetAside {
+                what: "the storage engine's files".into(),
+                bytes: bytes_below(&engine),
+                why,
+                kept_in: None,
+            });
+            rebuild(&directory, &Records::new(), &mut set_aside)
+                .map_err(|error| format!("the damaged store in {shown} cannot be built anew: {error}"))?
         }
         Err(error) if is_damage(&error) => {
             let bytes = bytes_below(&directory.engine());
@@ -88,7 +100,7 @@ pub fn open(directory: Directory, wall: Wall) -> Result<Opened, String> {
             removed.extend(space.map(|space| (space, Key::from_slice(key))));
         }
     }
-    if directory.is_writable {
+    if purpose == Purpose::Begin {
         run += 1;
         let runs = (Space::Meta, Key::from_slice(RUNS), record::encode_number(run).to_vec());
         engine.repair(&[runs], &removed).map_err(cannot)?;
@@ -146,7 +158,8 @@ fn rebuild(directory: &Directory, records: &Records, set_aside: &mut [SetAside])
         }
     }
     let engine = Engine::open(&old).map_err(|error| sentence(&error))?;
-    let put: Vec<_> = records.iter().map(|((space, key), value)| (*space, key.clone(), value.clone())).collect();
+    let put: Vec<_> =
+        records.iter().map(|((space, key), value)| (*space, key.clone(), value.clone())).collect();
     engine.repair(&put, &[]).map_err(|error| sentence(&error))?;
     sync_folder(directory.path()).map_err(|error| error.to_string())?;
     Ok(engine)
@@ -158,11 +171,13 @@ fn sync_folder(path: &Path) -> std::io::Result<()> {
 
 /// Whether files are damaged, as opposed to a machine that does not do its part.
 fn is_damage(error: &fjall::Error) -> bool {
-    use std::io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
+    use std::io::ErrorKind::{AlreadyExists, InvalidData, NotFound, UnexpectedEof};
     match error {
-        fjall::Error::Io(error) => matches!(error.kind(), InvalidData | NotFound | UnexpectedEof),
+        fjall::Error::Io(error) => {
+            matches!(error.kind(), AlreadyExists | InvalidData | NotFound | UnexpectedEof)
+        }
         fjall::Error::Storage(fjall::LsmError::Io(error)) => {
-            matches!(error.kind(), InvalidData | NotFound | UnexpectedEof)
+            matches!(error.kind(), AlreadyExists | InvalidData | NotFound | UnexpectedEof)
         }
         fjall::Error::Locked | fjall::Error::Poisoned | fjall::Error::KeyspaceDeleted => false,
         _ => true,

@@ -13,5 +13,5 @@ mod tests;
 mod writer;
 
 pub use directory::{Directory, SetAside};
-pub use load::{Opened, open};
+pub use load::{Opened, Purpose, open};
 pub use writer::{Order, Writer};
