@@ -185,3 +185,156 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ConnId, CoreConfig};
+    use super::*;
+    use crate::auth::Origin;
+    use crate::limits::Limits;
+    use std::sync::Arc;
+
+    const NOW: Time = Time(1000);
+
+    /// A broker that gets everything in pieces of `piece` bytes. Torn packets go the ordinary way.
+    struct Pieces {
+        core: Core,
+        piece: usize,
+        clients: Vec<(ConnId, Vec<u8>)>,
+    }
+
+    impl Pieces {
+        fn new(piece: usize, receive_maximum: u16) -> Pieces {
+            let limits = Limits { max_inflight: 3, receive_maximum, sys_interval_ms: 0, ..Limits::default() };
+            let (limits, methods) = (Arc::new(limits), Arc::new([]));
+            let config = CoreConfig { shard: 0, shards: 1, seed: 3, limits, methods };
+            Pieces { core: Core::new(config, NOW), piece, clients: Vec::new() }
+        }
+
+        fn connect(&mut self, version: u8, keeps_session: bool) -> usize {
+            let conn = self.core.handle_accept(NOW, Origin::default()).expect("room");
+            let (client, flags) = (self.clients.len(), if keeps_session { 0 } else { 2 });
+            let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', version, flags, 0, 0];
+            match (version, keeps_session) {
+                (5, false) => body.push(0),
+                (5, true) => body.extend_from_slice(&[5, 17, 0, 0, 1, 0]),
+                _ => {}
+            }
+            body.extend_from_slice(&[0, 1, b'a' + client as u8]);
+            self.clients.push((conn, Vec::new()));
+            self.send(client, &[&[0x10, body.len() as u8][..], &body].concat());
+            client
+        }
+
+        fn subscribe(&mut self, version: u8, qos: u8, keeps_session: bool) -> usize {
+            let client = self.connect(version, keeps_session);
+            let properties: &[u8] = if version == 5 { &[0] } else { &[] };
+            let body = [&[0, 1][..], properties, &[0, 1, b't', qos]].concat();
+            self.send(client, &[&[0x82, body.len() as u8][..], &body].concat());
+            client
+        }
+
+        fn send(&mut self, client: usize, bytes: &[u8]) {
+            let conn = self.clients[client].0;
+            for piece in bytes.chunks(self.piece) {
+                self.core.handle_bytes(NOW, conn, piece);
+            }
+            while let Some(conn) = self.core.poll_dirty() {
+                let (_, got) = self.clients.iter_mut().find(|client| client.0 == conn).expect("a client");
+                let output = self.core.output(conn).expect("a live connection");
+                got.extend_from_slice(output.single().expect("small packets"));
+                output.advance(output.len());
+                self.core.handle_drained(NOW, conn);
+            }
+            self.core.audit();
+        }
+    }
+
+    /// A PUBLISH on `topic` with an id, and with DUP if `dup` is 8.
+    fn publish(version: u8, qos: u8, dup: u8, topic: u8, id: u8) -> Vec<u8> {
+        let properties: &[u8] = if version == 5 { &[0] } else { &[] };
+        let body = [&[0, 1, topic, 0, id][..], properties, &[b'<', id, b'>']].concat();
+        [&[0x30 | qos << 1 | dup, body.len() as u8][..], &body].concat()
+    }
+
+    /// What everybody gets, and what is counted, when a publisher and its subscribers say the same in these pieces.
+    fn told(piece: usize, version: u8, qos: u8, keeps_session: bool) -> (Vec<Vec<u8>>, String) {
+        let mut broker = Pieces::new(piece, 20);
+        let publisher = broker.connect(version, false);
+        let subscribers = [
+            broker.subscribe(version, 2, keeps_session),
+            broker.subscribe(version, 1, false),
+            broker.subscribe(version, 0, false),
+            broker.subscribe(9 - version, 2, false),
+        ];
+        let id_range = |ids: std::ops::Range<u8>| ids.flat_map(|id| publish(version, qos, 0, b't', id));
+        // More than a window takes, a repetition with and one without DUP, another topic in between.
+        let mut bytes: Vec<u8> = id_range(1..9).collect();
+        bytes.extend(publish(version, qos, 8, b't', 2));
+        bytes.extend(publish(version, qos, 0, b't', 3));
+        bytes.extend(publish(version, qos, 0, b'u', 10));
+        bytes.extend(id_range(11..15));
+        broker.send(publisher, &bytes);
+        // Releases of what came, of what did not, and twice.
+        let releases = [1, 2, 3, 99, 4, 4, 5].into_iter().flat_map(|id| [0x62, 2, 0, id]);
+        broker.send(publisher, &releases.collect::<Vec<u8>>());
+        for round in 0..4 {
+            for subscriber in subscribers {
+                for first in [0x40, 0x50, 0x70] {
+                    // In another order than they were sent, some twice, and some that were never sent.
+                    let ids = [2, 1, 3, 3, 77].into_iter().map(|id| id + 3 * round);
+                    let acks = ids.flat_map(|id| [first, 2, 0, id]);
+                    broker.send(subscriber, &acks.collect::<Vec<u8>>());
+                }
+            }
+        }
+        let counters = broker.core.counters();
+        let counted = format!("{:?} {:?}", counters.packets_received, counters.packets_sent);
+        let bytes = (counters.publish_bytes_received, counters.publish_bytes_sent);
+        (broker.clients.into_iter().map(|(_, got)| got).collect(), format!("{counted} {bytes:?}"))
+    }
+
+    #[test]
+    fn rows_are_answered_like_packets_that_come_one_by_one() {
+        for version in [4, 5] {
+            for qos in [1, 2] {
+                for keeps_session in [false, true] {
+                    let whole = told(usize::MAX, version, qos, keeps_session);
+                    assert!(whole.0.iter().all(|got| got.len() > 50), "everybody got something");
+                    for piece in [1, 5, 64] {
+                        let told = told(piece, version, qos, keeps_session);
+                        assert_eq!(told, whole, "version {version}, QoS {qos}, pieces of {piece}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn more_than_receive_maximum_ends_the_connection_in_a_row_too() {
+        let mut broker = Pieces::new(usize::MAX, 3);
+        let publisher = broker.connect(5, false);
+        broker.subscribe(5, 2, false);
+        let row: Vec<u8> = (1..6).flat_map(|id| publish(5, 2, 0, b't', id)).collect();
+        let conn = broker.clients[publisher].0;
+        broker.core.handle_bytes(NOW, conn, &row);
+        let output = broker.core.take_output(conn);
+        let got = output.single().expect("small packets");
+        let acks = [0x50, 2, 0, 1, 0x50, 2, 0, 2, 0x50, 2, 0, 3];
+        let at = got.windows(acks.len()).position(|window| window == acks).expect("what is allowed is taken");
+        let end = &got[at + acks.len()..];
+        assert_eq!((end[0], end[2]), (0xe0, 0x93), "{got:x?}");
+    }
+
+    #[test]
+    fn a_client_that_takes_no_acknowledgement_is_ended() {
+        let mut broker = Pieces::new(usize::MAX, 20);
+        let publisher = broker.connect(5, false);
+        broker.subscribe(5, 1, false);
+        broker.send(publisher, &publish(5, 1, 0, b't', 1));
+        broker.core.connections[broker.clients[publisher].0.slot as usize].max_packet = 3;
+        let row: Vec<u8> = (2..4).flat_map(|id| publish(5, 1, 0, b't', id)).collect();
+        broker.core.handle_bytes(NOW, broker.clients[publisher].0, &row);
+        assert!(!broker.core.is_live(broker.clients[publisher].0));
+    }
+}
