@@ -123,6 +123,10 @@ impl Outgoing {
     pub fn can_begin(&self, quota: u16) -> bool {
         self.queue.is_empty() && self.repeat_at >= self.window.len() && self.has_quota(quota)
     }
+    /// How many new deliveries may go out at once, all of the window that nothing older waits for.
+    pub fn room(&self, quota: u16) -> u16 {
+        if self.can_begin(quota) { quota - self.outstanding.max(self.unfinished) } else { 0 }
+    }
     fn has_quota(&self, quota: u16) -> bool {
         self.outstanding < quota && self.unfinished < quota
     }

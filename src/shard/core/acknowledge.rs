@@ -80,6 +80,15 @@ impl Core {
         self.write_ack(slot, PacketType::PubComp, ack.packet_id, reason);
     }
 
+    /// The window has room again, perhaps for something that waits.
+    pub(super) fn pump_waiting(&mut self, now: Time, slot: u32) {
+        let session = &self.sessions[self.connections[slot as usize].session as usize];
+        let has_waiting = session.outgoing.as_ref().is_some_and(|outgoing| outgoing.has_waiting());
+        if has_waiting || session.scans > 0 {
+            self.pump_more(now, slot);
+        }
+    }
+
     /// The window has room again.
     fn pump_more(&mut self, now: Time, slot: u32) {
         self.pump(now, slot);

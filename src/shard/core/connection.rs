@@ -7,6 +7,7 @@ use crate::auth::{Exchange, Origin};
 use crate::codec::{Connect, PacketType, ReasonCode, Version};
 use crate::router::Route;
 use crate::session::alias::{IncomingAliases, OutgoingAliases};
+use crate::session::run::Run;
 use crate::time::Time;
 use bytes::{Bytes, BytesMut};
 use std::rc::Weak;
@@ -125,6 +126,15 @@ impl Connection {
     }
     pub fn extras(&mut self) -> &mut Extras {
         self.extras.get_or_insert_with(Box::default)
+    }
+    /// Whether the packets of a run, each of less than `most` bytes, may go to this client as they are (apart from QoS
+    /// and packet id).
+    pub fn takes_verbatim(&self, run: &Run<'_>, ids: &[u32], most: usize) -> bool {
+        self.is_v5() == run.v5
+            && ids.is_empty()
+            && run.longest <= self.max_packet
+            && (run.longest as usize) < most
+            && self.extras.as_ref().is_none_or(|extras| extras.outgoing_aliases.is_none())
     }
     /// Where packets are written; marks the connection as having output.
     pub fn writer<'a>(

@@ -130,18 +130,14 @@ impl Core {
         }
     }
 
-    /// Appends a run as it came, where nothing in it has to change for this subscriber; false if something has.
-    pub(super) fn deliver_run(&mut self, session_slot: u32, run: &Run<'_>, ids: &[u32]) -> bool {
+    /// Appends a run as it came, where nothing in it has to change for this subscriber; false if something has, or if
+    /// it has packets of at least `most` bytes.
+    pub(super) fn deliver_run(&mut self, session_slot: u32, run: &Run<'_>, ids: &[u32], most: usize) -> bool {
         let Some(slot) = self.sessions[session_slot as usize].connection else {
             return true;
         };
         let connection = &mut self.connections[slot as usize];
-        let is_verbatim = connection.is_v5() == run.v5
-            && ids.is_empty()
-            && run.longest <= connection.max_packet
-            && run.longest < SHARE_FROM as u32
-            && connection.extras.as_ref().is_none_or(|extras| extras.outgoing_aliases.is_none());
-        if !is_verbatim {
+        if !connection.takes_verbatim(run, ids, most) {
             return false;
         }
         if connection.output.len() > self.limits.output_mark {

@@ -2,9 +2,10 @@
 //!
 //! All MQTT rules live below this type; the shell (`shard::runtime`) only carries bytes. Each file beside this one
 //! is a chapter of the same `impl Core`: `input` cuts packets, `connect` and `registrar` bring a client to its
-//! session, `publish` and `deliver` move messages, `acknowledge` finishes them, `subscribe`, `retained` and `shared`
+//! session, `publish` and `deliver` move messages, `acknowledge` finishes them, `acknowledged_runs` takes rows of both at once, `subscribe`, `retained` and `shared`
 //! are what their names say, `close` ends connections and sessions.
 mod acknowledge;
+mod acknowledged_runs;
 mod audit;
 mod authenticate;
 mod close;

@@ -298,7 +298,7 @@ impl Core {
         }
         for group in &route.groups {
             for payload in run.payloads() {
-                let publication = plain_publication(&route.topic, payload, publisher);
+                let publication = plain_publication(&route.topic, payload, QoS::AtMostOnce, publisher);
                 self.publish_to_group(now, *group, &publication);
             }
         }
@@ -321,11 +321,13 @@ impl Core {
                 }
             }
             let ids = route.ids(subscriber);
-            if self.deliver_run(subscriber.session, run, ids) {
+            // A payload that only one gets is copied once, whether it is shared or not.
+            let most = if route.direct.len() == 1 { usize::MAX } else { SHARE_FROM };
+            if self.deliver_run(subscriber.session, run, ids, most) {
                 continue;
             }
             for payload in run.payloads() {
-                let publication = plain_publication(&route.topic, payload, publisher);
+                let publication = plain_publication(&route.topic, payload, QoS::AtMostOnce, publisher);
                 self.deliver(now, subscriber.session, &publication, subscriber.qos, false, ids, None);
             }
         }
@@ -333,6 +335,11 @@ impl Core {
 }
 
 /// One message of a run.
-fn plain_publication<'a>(topic: &'a str, payload: &'a [u8], publisher: SessionKey) -> Publication<'a> {
-    Publication::new(topic, &[], payload, QoS::AtMostOnce, false, Time::NEVER, publisher, None)
+pub(super) fn plain_publication<'a>(
+    topic: &'a str,
+    payload: &'a [u8],
+    qos: QoS,
+    publisher: SessionKey,
+) -> Publication<'a> {
+    Publication::new(topic, &[], payload, qos, false, Time::NEVER, publisher, None)
 }
