@@ -34,7 +34,7 @@ pub const STREAMS: &[Named] = &[
 ];
 
 /// The same stream among more and more of something: what it costs should not depend on it.
-pub const GROWTH: &[(&str, fn() -> Stream)] = &[
+pub const GROWTH: &[Named] = &[
     ("subscribers-10", || Stream::fan_out(1, 10, 0, 20)),
     ("subscribers-100", || Stream::fan_out(1, 100, 0, 20)),
     ("subscribers-1000", || Stream::fan_out(1, 1000, 0, 20)),
@@ -304,9 +304,9 @@ impl Stream {
                 Action::Handoff { conn } => {
                     let client = self.clients.iter().position(|client| *client == (shard, conn));
                     let client = client.expect("only clients' sockets move");
-                    self.cores[shard].complete_handoff(conn, Socket(client as i32));
+                    self.cores[shard].complete_handoff(conn, Socket::plain(client as i32));
                 }
-                Action::Adopt { conn, socket } => self.clients[socket.0 as usize] = (shard, conn),
+                Action::Adopt { conn, socket } => self.clients[socket.number as usize] = (shard, conn),
                 _ => {}
             }
         }
