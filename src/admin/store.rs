@@ -54,7 +54,6 @@ pub(super) fn start(
 ) -> Result<Vec<ShardStore>, String> {
     let (Some(store), Some(opened)) = (&settings.store, opened) else { return Ok(Vec::new()) };
     let Opened { directory, engine, recovered, run, .. } = opened;
-    let engine = engine.expect("a broker's store is repaired when it is opened");
     let count = shards.len() as u8;
     let assembly =
         Assembly::new(count, recovered.holders.iter().map(|(number, holders)| (*number, *holders)));

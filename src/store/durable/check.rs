@@ -1,5 +1,5 @@
 //! `ringmq store check` and `ringmq store dump`: what is in a data directory, without a broker.
-use super::directory::{Directory, hex};
+use super::directory::{Directory, SetAside, hex};
 use super::load::{self, Opened, Purpose};
 use crate::session::message::Message;
 use crate::store::record::{Flight, Wall};
@@ -63,8 +63,9 @@ fn look(dir: &Path, is_dump: bool) -> Result<u8, String> {
     let outcome = outcome.and_then(|opened| {
         let code = if opened.set_aside.is_empty() { INTACT } else { DAMAGED };
         let written = if is_dump { dump(&opened) } else { summary(dir, &opened) };
-        for damage in &opened.set_aside {
-            eprintln!("ringmq: {damage}");
+        for damage in opened.set_aside.iter().cloned() {
+            // It is still in its place: what was repaired is gone again.
+            eprintln!("ringmq: {}", SetAside { kept_in: None, ..damage });
         }
         match written {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.to_string()),
@@ -91,9 +92,7 @@ fn summary(dir: &Path, opened: &Opened) -> io::Result<()> {
     writeln!(out, "unreleased ids     {unreleased}")?;
     writeln!(out, "waiting in groups  {}", recovered.group_messages.len())?;
     writeln!(out, "retained           {}", recovered.retained.len())?;
-    if let Some(engine) = &opened.engine {
-        writeln!(out, "bytes on disk      {}", engine.disk_space())?;
-    }
+    writeln!(out, "bytes on disk      {}", opened.engine.disk_space())?;
     match opened.set_aside.len() {
         0 => writeln!(out, "damaged            nothing"),
         count => writeln!(out, "damaged            {count} places"),

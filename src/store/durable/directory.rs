@@ -45,8 +45,6 @@ pub struct Directory {
     path: PathBuf,
     /// Locked as long as it is open.
     _lock: File,
-    /// Whether damage is repaired, or only told.
-    pub is_writable: bool,
 }
 
 impl Directory {
@@ -106,7 +104,7 @@ impl Directory {
             }
             Err(TryLockError::Error(error)) => return Err(failed("locked", error)),
         }
-        let directory = Directory { path: path.to_owned(), _lock: lock, is_writable };
+        let directory = Directory { path: path.to_owned(), _lock: lock };
         if is_writable {
             directory.write_format().map_err(|error| failed("written", error))?;
         }
@@ -129,7 +127,7 @@ impl Directory {
         let path = self.path.join(SCRATCH);
         link(&self.engine(), &path.join(ENGINE))?;
         let lock = File::create(path.join(LOCK_FILE))?;
-        Ok(Directory { path, _lock: lock, is_writable: true })
+        Ok(Directory { path, _lock: lock })
     }
 
     /// The look is over.

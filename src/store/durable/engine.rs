@@ -118,6 +118,12 @@ impl Engine {
         Ok(found)
     }
 
+    /// Sorts the newest records of one kind into a table.
+    #[cfg(test)]
+    pub fn sort_into_tables(&self, space: Space) -> fjall::Result<()> {
+        self.space(space).rotate_memtable_and_wait()
+    }
+
     /// Bytes on disk, journals included.
     pub fn disk_space(&self) -> u64 {
         self.database.disk_space().unwrap_or(0)

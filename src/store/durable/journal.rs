@@ -11,6 +11,8 @@ const START: u8 = 1;
 const ITEM: u8 = 2;
 const END: u8 = 3;
 const CLEAR: u8 = 4;
+/// The kind of a change that writes; all others remove.
+const VALUE: u64 = 0;
 /// What an end marker ends with.
 const MAGIC: &[u8] = b"FJL\x03";
 
@@ -28,26 +30,53 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// One change of a journal.
+pub struct JournalChange<'a> {
+    /// When it was made, among all.
+    pub sequence: u64,
+    /// The engine's number of the kind of record.
+    pub space: u64,
+    /// Its key.
+    pub key: &'a [u8],
+    /// What was written; `None` if it was removed.
+    pub value: Option<&'a [u8]>,
+}
+
+/// All changes of the undamaged batches of a journal.
+pub fn changes<'a>(bytes: &'a [u8], take: &mut dyn FnMut(JournalChange<'a>)) {
+    let mut at = 0;
+    while let Some(length) = bytes.get(at..).and_then(batch) {
+        walk(&bytes[at..], take);
+        at += length;
+    }
+}
+
 /// Length of the whole, undamaged batch at the start of `bytes`.
 fn batch(bytes: &[u8]) -> Option<usize> {
+    walk(bytes, &mut |_| {})
+}
+
+/// The same, with its changes, which count only if it is undamaged.
+fn walk<'a>(bytes: &'a [u8], take: &mut dyn FnMut(JournalChange<'a>)) -> Option<usize> {
     let mut reader = Reader(bytes);
     if reader.number(1)? as u8 != START {
         return None;
     }
-    let (count, _sequence) = (reader.number(4)?, reader.number(8)?);
+    let (count, sequence) = (reader.number(4)?, reader.number(8)?);
     let items = reader.0;
     for _ in 0..count {
         match reader.number(1)? as u8 {
             ITEM => {
-                let _kind = reader.number(1)?;
+                let kind = reader.number(1)?;
                 // Nothing here is written compressed.
                 if reader.number(1)? != 0 {
                     return None;
                 }
-                let _space = reader.number(8)?;
+                let space = reader.number(8)?;
                 let (key, _value, stored) = (reader.number(2)?, reader.number(4)?, reader.number(4)?);
-                reader.take(key as usize)?;
-                reader.take(stored as usize)?;
+                let (key, value) = (reader.take(key as usize)?, reader.take(stored as usize)?);
+                let value = (kind == VALUE).then_some(value);
+                take(JournalChange { sequence, space, key, value });
             }
             CLEAR => drop(reader.number(8)?),
             _ => return None,
@@ -91,7 +120,8 @@ fn damaged(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
     found
 }
 
-fn journals(engine: &Path) -> io::Result<Vec<PathBuf>> {
+/// The engine's journals, oldest first.
+pub fn journals(engine: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(engine) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -99,7 +129,8 @@ fn journals(engine: &Path) -> io::Result<Vec<PathBuf>> {
     };
     let mut paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "jnl"));
-    paths.sort();
+    let number = |path: &PathBuf| path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok());
+    paths.sort_by_key(number);
     Ok(paths)
 }
 
@@ -113,17 +144,12 @@ pub fn mend(directory: &Directory) -> io::Result<Vec<SetAside>> {
             continue;
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let kept_in = match directory.is_writable {
-            true => {
-                let aside = directory.aside(&name)?;
-                let mut copy = File::create(&aside)?;
-                ranges.iter().try_for_each(|range| copy.write_all(&bytes[range.clone()]))?;
-                copy.sync_all()?;
-                rewrite(&path, &bytes, &ranges)?;
-                Some(aside)
-            }
-            false => None,
-        };
+        let aside = directory.aside(&name)?;
+        let mut copy = File::create(&aside)?;
+        ranges.iter().try_for_each(|range| copy.write_all(&bytes[range.clone()]))?;
+        copy.sync_all()?;
+        rewrite(&path, &bytes, &ranges)?;
+        let kept_in = Some(aside);
         set_aside.extend(ranges.iter().map(|range| SetAside {
             what: format!("the journal {name} from byte {} on", range.start),
             bytes: range.len() as u64,

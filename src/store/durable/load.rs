@@ -2,10 +2,10 @@
 use super::directory::{Directory, SetAside, bytes_below};
 use super::engine::Engine;
 use super::journal;
+use super::salvage::{self, Records};
 use crate::store::record::{self, Wall};
 use crate::store::recovered::Recovered;
 use crate::store::{Key, Space};
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -16,8 +16,8 @@ pub const RUNS: &[u8] = b"runs";
 pub struct Opened {
     /// The directory, locked.
     pub directory: Directory,
-    /// The engine; `None` if it could not be opened and nothing was to be repaired.
-    pub engine: Option<Engine>,
+    /// The engine.
+    pub engine: Engine,
     /// What was found.
     pub recovered: Recovered,
     /// What was damaged.
@@ -35,10 +35,7 @@ pub enum Purpose {
     Look,
 }
 
-/// Records by kind and key.
-type Records = BTreeMap<(Space, Key), Vec<u8>>;
-
-/// Opens a data directory. With a directory that is not writable nothing is changed. The error is one sentence.
+/// Opens a data directory, and repairs what is damaged in it. The error is one sentence.
 pub fn open(directory: Directory, wall: Wall, purpose: Purpose) -> Result<Opened, String> {
     let shown = directory.path().display().to_string();
     let cannot = |error: fjall::Error| format!("the store in {shown} cannot be used: {}", sentence(&error));
@@ -47,12 +44,16 @@ pub fn open(directory: Directory, wall: Wall, purpose: Purpose) -> Result<Opened
     let mut run = 0;
     let mut recovered = Recovered::default();
     let mut broken = Vec::new();
-    let engine = match Engine::open(&directory.engine()) {
+    let missing = salvage::missing(&directory.engine());
+    let opening = match missing.is_empty() {
+        true => Engine::open(&directory.engine()),
+        false => Err(fjall::Error::Unrecoverable),
+    };
+    let engine = match opening {
         Ok(engine) => {
             let (records, damage) = read(&engine);
             load(&records, wall, &mut recovered, &mut broken, &mut run);
-            if damage.is_empty() || !directory.is_writable {
-                set_aside.extend(damage);
+            if damage.is_empty() {
                 engine
             } else {
                 drop(engine);
@@ -61,23 +62,17 @@ pub fn open(directory: Directory, wall: Wall, purpose: Purpose) -> Result<Opened
                     .map_err(|error| format!("the damaged store in {shown} cannot be built anew: {error}"))?
             }
         }
-        Err(error) if is_damage(&error) && directory.is_writable => {
-            let why = sentence(&error);
-            let engine = directory.engine();
-            set_aside.push(SetAside {
-                what: "the storage engine's files".into(),
-                bytes: bytes_below(&engine),
-                why,
-                kept_in: None,
-            });
-            rebuild(&directory, &Records::new(), &mut set_aside)
-                .map_err(|error| format!("the damaged store in {shown} cannot be built anew: {error}"))?
-        }
         Err(error) if is_damage(&error) => {
             let bytes = bytes_below(&directory.engine());
             let why = sentence(&error);
-            set_aside.push(SetAside { what: "the storage engine's files".into(), bytes, why, kept_in: None });
-            return Ok(Opened { directory, engine: None, recovered, set_aside, run });
+            if missing.is_empty() {
+                set_aside.push(SetAside { what: "the engine's own files".into(), bytes, why, kept_in: None });
+            }
+            set_aside.extend(missing);
+            let records = salvage::salvage(&directory.engine(), &mut set_aside).map_err(io)?;
+            load(&records, wall, &mut recovered, &mut broken, &mut run);
+            rebuild(&directory, &records, &mut set_aside)
+                .map_err(|error| format!("the damaged store in {shown} cannot be built anew: {error}"))?
         }
         Err(error) => return Err(cannot(error)),
     };
@@ -88,10 +83,7 @@ pub fn open(directory: Directory, wall: Wall, purpose: Purpose) -> Result<Opened
         removed.extend(records.into_iter().map(|(space, key, _)| (space, key)));
     }
     if !broken.is_empty() {
-        let kept_in = match directory.is_writable {
-            true => Some(directory.set_records_aside(&broken).map_err(io)?),
-            false => None,
-        };
+        let kept_in = Some(directory.set_records_aside(&broken).map_err(io)?);
         for (space, key, value, why) in &broken {
             let what = format!("the {space} record {}", super::directory::hex(key));
             let bytes = (key.len() + value.len()) as u64;
@@ -100,12 +92,10 @@ pub fn open(directory: Directory, wall: Wall, purpose: Purpose) -> Result<Opened
             removed.extend(space.map(|space| (space, Key::from_slice(key))));
         }
     }
-    if purpose == Purpose::Begin {
-        run += 1;
-        let runs = (Space::Meta, Key::from_slice(RUNS), record::encode_number(run).to_vec());
-        engine.repair(&[runs], &removed).map_err(cannot)?;
-    }
-    Ok(Opened { directory, engine: Some(engine), recovered, set_aside, run })
+    run += u32::from(purpose == Purpose::Begin);
+    let runs = (Space::Meta, Key::from_slice(RUNS), record::encode_number(run).to_vec());
+    engine.repair(&[runs], &removed).map_err(cannot)?;
+    Ok(Opened { directory, engine, recovered, set_aside, run })
 }
 
 fn load(

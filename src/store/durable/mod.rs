@@ -7,6 +7,7 @@ mod directory;
 mod engine;
 mod journal;
 mod load;
+mod salvage;
 mod space;
 #[cfg(test)]
 mod tests;
