@@ -48,6 +48,8 @@ pub struct Limits {
     pub max_group_queue: usize,
     /// Envelopes waiting for one full ring beyond which the shard stops reading its connections.
     pub overflow_mark: usize,
+    /// Bytes a shard has handed over to be stored, and that are not, beyond which it stops reading its connections.
+    pub store_mark: usize,
     /// Messages a second that one connection may publish, with a second's worth at once; above it the connection is not
     /// read for a while. 0: as many as it likes.
     pub max_publish_rate: u32,
@@ -101,6 +103,7 @@ impl Default for Limits {
             max_retained: 1_000_000,
             max_group_queue: 10_000,
             overflow_mark: 4096,
+            store_mark: 16 * 1024 * 1024,
             max_publish_rate: 0,
             max_publish_bytes: 0,
             min_wildcard_depth: 0,

@@ -3,25 +3,32 @@ mod dynsec;
 mod explain;
 mod files;
 mod passwd;
+mod reload;
+mod store;
 
 pub use dynsec::{DynsecArgs, dynsec};
 pub use explain::{AclArgs, acl};
 pub use passwd::{PasswdArgs, passwd};
 
+use crate::auth::access;
 use crate::auth::backend::{Backends, Doors, Pool};
 use crate::config::command::ConfigCommand;
 use crate::config::sources::Sources;
 use crate::config::units::Cores;
 use crate::config::{DEFAULT_PORT, Settings};
+use crate::net::door::Door;
 use crate::net::listener::{self, Listener};
 use crate::net::probe;
 use crate::shard::core::{Command, CoreConfig};
 use crate::shard::envelope::Envelope;
 use crate::shard::mesh::{self, CommandSender};
 use crate::shard::runtime::{self, ShardConfig, Witness};
+use crate::store::durable::Opened;
+use crate::store::record::Wall;
 use clap::ArgMatches;
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use reload::{Current, Watched};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
@@ -35,6 +42,8 @@ use std::time::{Duration, Instant};
 const CANNOT_START: u8 = 2;
 /// The exit code when a shard ended without being asked.
 const SHARD_LOST: u8 = 70;
+/// The exit code when something could not be stored.
+const NOT_STORED: u8 = 74;
 /// The exit code when a second signal cut the shutdown short.
 const CUT_SHORT: u8 = 130;
 /// How long shards may take beyond the shutdown time before we leave without them.
@@ -43,9 +52,15 @@ const STOP_MARGIN: Duration = Duration::from_secs(2);
 /// What the main thread waits for.
 enum Report {
     Started,
+    /// The thread that stores has ended.
+    StoreEnded(Result<(), String>),
     Failed(usize, String),
     Ended(usize),
     Signal,
+    /// SIGHUP.
+    Reload,
+    /// A file of certificates changed.
+    FilesChanged,
 }
 
 /// Tells the main thread about one shard.
@@ -114,6 +129,8 @@ struct Running {
     reports: Receiver<Report>,
     commands: Vec<CommandSender<Command>>,
     shutdown: Duration,
+    current: Current,
+    has_store: bool,
 }
 
 fn start(sources: &Sources) -> Result<Running, String> {
@@ -126,13 +143,25 @@ fn start(sources: &Sources) -> Result<Running, String> {
     probe::probe()?;
     let shards = settings.placement.len();
     let addresses: Vec<SocketAddr> = settings.listeners.iter().map(|listener| listener.address).collect();
+    let mut warnings = Vec::new();
+    let doors = reload::load_doors(&settings.listeners, &mut warnings)?;
+    warnings.iter().for_each(|warning| eprintln!("ringmq: {warning}"));
+    let doors: Arc<[Arc<Door>]> = doors.into_iter().map(|state| Arc::new(Door::new(state))).collect();
     let listeners = listener::listen_all(&addresses, shards).map_err(|error| error.to_string())?;
     let addresses: Vec<SocketAddr> = listeners.iter().map(|listener| listener.address).collect();
 
     // Before the shards, so that a signal is never met by its default.
     let (sender, reports) = unbounded();
     watch_signals(sender.clone()).map_err(|error| format!("signals cannot be watched: {error}"))?;
-    let commands = start_shards(&settings, &backends, listeners, start, &sender)?;
+    let wall = store::wall(start);
+    let store = settings.store.as_ref().map(|store| store::open(store, wall)).transpose()?;
+    let commands =
+        start_shards(&settings, &backends, listeners, doors.clone(), (start, wall), store, &sender)?;
+    let watched = Watched::default();
+    let tell = sender.clone();
+    watched
+        .begin(move || tell.send(Report::FilesChanged).is_ok())
+        .map_err(|error| format!("no thread for the files: {error}"))?;
     drop(sender);
     await_shards(&reports, shards)?;
     if let Some(warning) = warning {
@@ -140,14 +169,24 @@ fn start(sources: &Sources) -> Result<Running, String> {
     }
     // Whoever started us may have closed our standard output; that is no reason not to serve.
     let _ = announce(&settings, &addresses);
-    Ok(Running { reports, commands, shutdown: Duration::from_millis(settings.limits.shutdown_ms) })
+    let shutdown = Duration::from_millis(settings.limits.shutdown_ms);
+    let has_store = settings.store.is_some();
+    let current = Current::new(sources.clone(), loaded, settings, doors, backends, watched);
+    Ok(Running { reports, commands, shutdown, current, has_store })
+}
+
+/// What the listeners ask of those who connect.
+fn doors_of(settings: &Settings) -> Doors {
+    let doors = settings
+        .listeners
+        .iter()
+        .map(|listener| access::Door { anonymous: listener.anonymous, identity: listener.identity });
+    Doors { doors: doors.collect(), test_auth: settings.test_auth }
 }
 
 /// Reads what is needed to know who clients are.
 fn load_backends(settings: &Settings, start: Instant) -> Result<Arc<Backends>, String> {
-    let anonymous = settings.listeners.iter().map(|listener| listener.anonymous).collect();
-    let doors = Doors { anonymous, test_auth: settings.test_auth };
-    let (backends, warnings) = Backends::load(&settings.auth, doors, start)?;
+    let (backends, warnings) = Backends::load(&settings.auth, doors_of(settings), start)?;
     warnings.iter().for_each(|warning| eprintln!("ringmq: {warning}"));
     Ok(Arc::new(backends))
 }
@@ -156,7 +195,9 @@ fn start_shards(
     settings: &Settings,
     backends: &Arc<Backends>,
     listeners: Vec<Listener>,
-    start: Instant,
+    doors: Arc<[Arc<Door>]>,
+    (start, wall): (Instant, Wall),
+    store: Option<Opened>,
     reports: &Sender<Report>,
 ) -> Result<Vec<CommandSender<Command>>, String> {
     let shards = settings.placement.len();
@@ -166,7 +207,9 @@ fn start_shards(
     let seed = RandomState::new().hash_one(std::process::id());
     let mut sockets: Vec<_> = listeners.into_iter().map(|listener| listener.sockets.into_iter()).collect();
     let ends = mesh::mesh::<Envelope, Command>(shards).map_err(|error| format!("no doorbells: {error}"))?;
-    let mut commands = Vec::with_capacity(shards);
+    let mut commands: Vec<CommandSender<Command>> = Vec::with_capacity(shards);
+    let to_shards = ends.iter().map(|(_, sender)| sender.clone()).collect();
+    let mut stores = store::start(settings, store, wall, seed, to_shards, reports)?.into_iter();
     let open = Arc::new(AtomicUsize::new(0));
     for (shard, (port, sender)) in ends.into_iter().enumerate() {
         let (limits, policy) = (limits.clone(), policy.clone());
@@ -174,9 +217,21 @@ fn start_shards(
         let listeners = sockets.iter_mut().filter_map(Iterator::next).collect();
         let cpu = settings.placement[shard];
         let witness = ShardWitness { shard, reports: reports.clone() };
-        let (open, questions) = (open.clone(), questions.clone());
-        runtime::spawn(cpu, ShardConfig { core, listeners, port, open, start, questions }, witness)
-            .map_err(|error| format!("shard {shard} cannot start on core {cpu}: {error}"))?;
+        runtime::spawn(
+            cpu,
+            ShardConfig {
+                core,
+                listeners,
+                doors: doors.clone(),
+                port,
+                open: open.clone(),
+                start,
+                store: stores.next(),
+                questions: questions.clone(),
+            },
+            witness,
+        )
+        .map_err(|error| format!("shard {shard} cannot start on core {cpu}: {error}"))?;
         commands.push(sender);
     }
     let threads = usize::from(settings.auth.auth_threads);
@@ -191,6 +246,9 @@ fn await_shards(reports: &Receiver<Report>, shards: usize) -> Result<(), String>
             Ok(Report::Started) => started += 1,
             Ok(Report::Failed(shard, error)) => return Err(format!("shard {shard} cannot start: {error}")),
             Ok(Report::Ended(shard)) => return Err(format!("shard {shard} ended while starting")),
+            Ok(Report::Reload | Report::FilesChanged) => {}
+            Ok(Report::StoreEnded(Err(error))) => return Err(error),
+            Ok(Report::StoreEnded(Ok(()))) => return Err("storing ended while starting".to_string()),
             Ok(Report::Signal) | Err(_) => return Err("stopped by a signal while starting".to_string()),
         }
     }
@@ -198,10 +256,11 @@ fn await_shards(reports: &Receiver<Report>, shards: usize) -> Result<(), String>
 }
 
 fn watch_signals(reports: Sender<Report>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     std::thread::Builder::new().name("ringmq-signals".to_string()).spawn(move || {
-        for _ in signals.forever() {
-            if reports.send(Report::Signal).is_err() {
+        for signal in signals.forever() {
+            let report = if signal == SIGHUP { Report::Reload } else { Report::Signal };
+            if reports.send(report).is_err() {
                 return;
             }
         }
@@ -249,12 +308,27 @@ fn target(address: SocketAddr) -> String {
     host + &port
 }
 
+/// Says what became of reading `what` again.
+fn say_reloaded(what: &str, outcome: Result<Vec<String>, String>) {
+    match outcome {
+        Ok(remarks) => {
+            eprintln!("ringmq: the {what} were read again and are in force");
+            remarks.iter().for_each(|remark| eprintln!("ringmq: {remark}"));
+        }
+        Err(problem) => eprintln!("ringmq: the {what} were read again and nothing is changed: {problem}"),
+    }
+}
+
 impl Running {
     /// Waits for a signal, then for the shards to say goodbye.
-    fn wait(self) -> ExitCode {
+    fn wait(mut self) -> ExitCode {
         loop {
             match self.reports.recv() {
                 Ok(Report::Started) => {}
+                Ok(Report::Reload) => {
+                    say_reloaded("settings", self.current.reload(&self.commands));
+                }
+                Ok(Report::FilesChanged) => say_reloaded("certificates", self.current.reload_files()),
                 Ok(Report::Failed(shard, error)) => {
                     eprintln!("ringmq: shard {shard} failed: {error}");
                     return ExitCode::from(SHARD_LOST);
@@ -262,6 +336,11 @@ impl Running {
                 Ok(Report::Ended(shard)) => {
                     eprintln!("ringmq: shard {shard} ended unexpectedly");
                     return ExitCode::from(SHARD_LOST);
+                }
+                Ok(Report::StoreEnded(outcome)) => {
+                    let error = outcome.err().unwrap_or_else(|| "storing ended unexpectedly".to_string());
+                    eprintln!("ringmq: {error}");
+                    return ExitCode::from(NOT_STORED);
                 }
                 Ok(Report::Signal) | Err(_) => return self.shut_down(),
             }
@@ -271,18 +350,29 @@ impl Running {
     fn shut_down(self) -> ExitCode {
         let deadline = Instant::now() + self.shutdown + STOP_MARGIN;
         let mut left = self.commands.len();
+        let mut is_storing = self.has_store;
         for commands in &self.commands {
             // Refused only when so many commands wait that this shard is beyond help; the deadline ends it.
             let _ = commands.send(Command::Shutdown);
         }
-        while left > 0 {
+        // What the shards promised last is stored when they have ended.
+        while left > 0 || is_storing {
             match self.reports.recv_deadline(deadline) {
                 Ok(Report::Ended(_)) => left -= 1,
-                Ok(Report::Started) => {}
+                Ok(Report::Started | Report::Reload | Report::FilesChanged) => {}
+                Ok(Report::StoreEnded(Ok(()))) => is_storing = false,
+                Ok(Report::StoreEnded(Err(error))) => {
+                    eprintln!("ringmq: {error}");
+                    return ExitCode::from(NOT_STORED);
+                }
                 Ok(Report::Failed(shard, error)) => eprintln!("ringmq: shard {shard} failed: {error}"),
                 Ok(Report::Signal) => return ExitCode::from(CUT_SHORT),
                 Err(_) => {
-                    eprintln!("ringmq: {left} shards did not end in time");
+                    if left > 0 {
+                        eprintln!("ringmq: {left} shards did not end in time");
+                    } else {
+                        eprintln!("ringmq: the store did not end in time");
+                    }
                     break;
                 }
             }

@@ -1,6 +1,7 @@
 //! The flags of `ringmq bench`.
 use super::error::BenchError;
 use super::open::Target;
+use crate::client::stream::{Dial, TlsArgs};
 use crate::codec::Version;
 use clap::{Args, Subcommand};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -77,6 +78,15 @@ pub struct CommonArgs {
     /// Keep alive in seconds; 0 turns it off.
     #[arg(long, default_value_t = 300)]
     pub keep_alive: u16,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub tls: TlsArgs,
+    /// Speak WebSocket.
+    #[arg(long)]
+    pub ws: bool,
+    /// Path of the WebSocket.
+    #[arg(long, default_value = "/mqtt")]
+    pub ws_path: String,
     /// User name, when the broker wants one.
     #[arg(long)]
     pub username: Option<String>,
@@ -108,7 +118,15 @@ impl CommonArgs {
         let address =
             *addresses.first().ok_or_else(|| BenchError::Usage(format!("{} has no address", self.host)))?;
         let login = self.username.clone().map(|name| (name, self.password.clone().unwrap_or_default()));
-        Ok(Target { address, version: self.version(), keep_alive: self.keep_alive, login })
+        let mut dial = Dial::default();
+        if self.ws {
+            dial = dial.with_websocket(&self.host, self.port, &self.ws_path);
+        }
+        if self.tls.is_wanted() {
+            let trust = self.tls.trust().map_err(BenchError::Usage)?;
+            dial = dial.with_tls(&trust, &self.host).map_err(BenchError::Usage)?;
+        }
+        Ok(Target { address, dial, version: self.version(), keep_alive: self.keep_alive, login })
     }
 
     /// The protocol version.

@@ -1,5 +1,6 @@
 //! A non-blocking socket with what could not be written yet and the packet that is half received.
 use super::error::BenchError;
+use crate::client::stream::{Dial, Stream};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 
@@ -8,7 +9,7 @@ pub const READ_BUFFER: usize = 128 * 1024;
 
 /// One connection of the generator.
 pub struct Conn {
-    stream: TcpStream,
+    stream: Stream,
     unsent: Vec<u8>,
     unsent_at: usize,
     tail: Vec<u8>,
@@ -24,14 +25,23 @@ pub struct Filled {
 }
 
 impl Conn {
-    /// Takes over a connected, non-blocking socket.
-    pub fn new(stream: TcpStream) -> Self {
-        Self { stream, unsent: Vec::new(), unsent_at: 0, tail: Vec::new(), tail_is_new: false }
+    /// Takes over a non-blocking socket, on which nothing but MQTT is spoken.
+    pub fn plain(socket: TcpStream) -> Self {
+        Self::new(socket, &Dial::default()).expect("nothing is made of nothing")
+    }
+
+    /// Takes over a non-blocking socket.
+    ///
+    /// # Errors
+    /// TLS cannot be spoken.
+    pub fn new(socket: TcpStream, dial: &Dial) -> Result<Self, BenchError> {
+        let stream = Stream::new(socket, dial).map_err(BenchError::io("connecting"))?;
+        Ok(Self { stream, unsent: Vec::new(), unsent_at: 0, tail: Vec::new(), tail_is_new: false })
     }
 
     /// The socket, for the poll set.
     pub fn stream(&self) -> &TcpStream {
-        &self.stream
+        self.stream.socket()
     }
 
     /// Whether everything given to [`Conn::send`] has been written.
@@ -64,6 +74,13 @@ impl Conn {
     /// # Errors
     /// The connection is gone.
     pub fn flush(&mut self) -> Result<(), BenchError> {
+        if !self.stream.is_plain() {
+            // What was handed over before, and a handshake that has something to say.
+            match self.stream.flush() {
+                Err(e) if !must_wait(&e) => return Err(BenchError::io("writing to the broker")(e)),
+                _ => {}
+            }
+        }
         if !self.is_flushed() {
             self.unsent_at += write_some(&mut self.stream, &self.unsent[self.unsent_at..])?;
             if self.unsent_at >= self.unsent.len() / 2 {
@@ -89,15 +106,28 @@ impl Conn {
             self.tail.clear();
             return Ok(Some(Filled { len: kept, more: true }));
         }
-        let n = loop {
-            match self.stream.read(&mut buffer[kept..]) {
-                Ok(0) => return Err(BenchError::Closed("while it was in use")),
-                Ok(n) => break n,
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(None),
+        let mut n = 0;
+        loop {
+            match self.stream.read(&mut buffer[kept + n..]) {
+                Ok(0) if n == 0 => return Err(BenchError::Closed("while it was in use")),
+                Ok(0) => break,
+                Ok(count) => n += count,
+                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
                 Err(e) => return Err(BenchError::io("reading from the broker")(e)),
             }
-        };
+            // Anything but a plain socket gives less than it has.
+            if self.stream.is_plain() || kept + n == buffer.len() {
+                break;
+            }
+        }
+        if !self.stream.is_plain() {
+            // A handshake that came to its end lets go what waited for it.
+            self.flush()?;
+        }
+        if n == 0 {
+            return Ok(None);
+        }
         buffer[..kept].copy_from_slice(&self.tail);
         self.tail.clear();
         Ok(Some(Filled { len: kept + n, more: kept + n == buffer.len() }))
@@ -116,7 +146,11 @@ impl Conn {
     }
 }
 
-fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> Result<usize, BenchError> {
+fn must_wait(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+fn write_some(stream: &mut Stream, bytes: &[u8]) -> Result<usize, BenchError> {
     let mut at = 0;
     while at < bytes.len() {
         match stream.write(&bytes[at..]) {

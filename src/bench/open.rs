@@ -3,6 +3,7 @@ use super::conn::Conn;
 use super::error::BenchError;
 use super::poll::{Poll, Ready};
 use super::wire::{self, kind};
+use crate::client::stream::Dial;
 use crate::codec::{
     ConnAck, Connect, ConnectProperties, FilterList, Frame, QoS, ReasonCode, SubAck, Subscribe,
     SubscribeOptions, Version,
@@ -26,6 +27,8 @@ const SOURCES: u64 = 200;
 pub struct Target {
     /// Address and port.
     pub address: SocketAddr,
+    /// What is spoken below MQTT.
+    pub dial: Dial,
     /// Protocol version.
     pub version: Version,
     /// Keep alive in seconds; 0 turns it off.
@@ -222,7 +225,7 @@ fn start(
         Err(e) if e.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
         Err(e) => return Err(BenchError::io(what)(e)),
     }
-    let conn = Conn::new(socket.into());
+    let conn = Conn::new(socket.into(), &target.dial)?;
     poll.add(conn.stream(), token)?;
     Ok(Slot { spec, conn, step: Step::Connecting, receive_maximum: u16::MAX, started })
 }

@@ -123,7 +123,7 @@ impl Relay {
             let entry = self.peers.vacant_entry();
             self.poll.add(&stream, entry.key() as u64)?;
             entry.insert(Peer {
-                conn: Conn::new(stream),
+                conn: Conn::plain(stream),
                 version: Version::V311,
                 waits_for: None,
                 topic: Vec::new(),

@@ -1,5 +1,6 @@
 //! The socket and the framing: bytes out, whole packets in, one place that waits.
 use super::ClientError;
+use super::stream::{Dial, Stream};
 use crate::codec::{Cut, DecodeError, cut};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -22,6 +23,8 @@ pub struct Endpoint {
     pub port: u16,
     /// Local name or address to connect from.
     pub bind: Option<String>,
+    /// What is spoken below MQTT.
+    pub dial: Dial,
 }
 
 /// What [`Connection::wait`] ended with.
@@ -34,9 +37,9 @@ pub(super) enum Wake {
     Deadline,
 }
 
-/// One TCP connection with its buffers.
+/// One connection with its buffers.
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     input: Vec<u8>,
     taken: usize,
     output: Vec<u8>,
@@ -66,7 +69,7 @@ impl Connection {
             match connect(address, from.copied(), deadline, watch) {
                 Ok(stream) => {
                     return Ok(Connection {
-                        stream,
+                        stream: Stream::new(stream, &endpoint.dial).map_err(ClientError::Connect)?,
                         input: Vec::new(),
                         taken: 0,
                         output: Vec::new(),
@@ -123,6 +126,10 @@ impl Connection {
         }
         self.output.clear();
         self.written = 0;
+        if !self.stream.is_plain() && !self.deaf {
+            // What it cannot send now it keeps, and asks for room.
+            let _ = self.stream.flush();
+        }
     }
 
     /// Waits until bytes move, a descriptor of `watch` can be read, or `until`; moves what can be moved.
@@ -133,13 +140,13 @@ impl Connection {
         watch: &[BorrowedFd<'_>],
     ) -> Result<Wake, ClientError> {
         let mut interest = PollFlags::empty();
-        if self.unsent() > 0 {
+        if (self.unsent() > 0 && self.stream.is_ready()) || self.stream.wants_write() {
             interest |= PollFlags::OUT;
         }
         if self.unsent() == 0 || self.input.len() - self.taken < INPUT_MARK {
             interest |= PollFlags::IN;
         }
-        let (socket, watched) = wait_for(self.stream.as_fd(), interest, until, watch)?;
+        let (socket, watched) = wait_for(self.stream.socket().as_fd(), interest, until, watch)?;
         if socket.intersects(PollFlags::OUT) {
             self.flush();
         }
@@ -147,6 +154,10 @@ impl Connection {
             && socket.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR)
         {
             self.read()?;
+            if !self.stream.is_plain() {
+                // A handshake that came to its end lets go what waited for it.
+                self.flush();
+            }
         }
         Ok(match watched {
             Some(index) => Wake::Watched(index),
@@ -155,19 +166,30 @@ impl Connection {
         })
     }
 
+    /// Reads once from a plain socket; from anything else all there is, since the socket does not tell of what was read
+    /// from it already.
     fn read(&mut self) -> Result<(), ClientError> {
         self.input.drain(..self.taken);
         self.taken = 0;
+        while self.read_once()? && !self.stream.is_plain() {}
+        Ok(())
+    }
+
+    /// False when there is nothing (more).
+    fn read_once(&mut self) -> Result<bool, ClientError> {
         let length = self.input.len();
         self.input.resize(length + READ, 0);
         let result = self.stream.read(&mut self.input[length..]);
         self.input.truncate(length + *result.as_ref().unwrap_or(&0));
         match result {
+            // What came before the end is taken first; the end is there the next time, too.
+            Ok(0) if length > 0 && !self.stream.is_plain() => Ok(false),
             Ok(0) => Err(ClientError::Lost),
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(true),
             Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {
-                Ok(())
+                Ok(false)
             }
+            Err(error) if !self.stream.is_ready() => Err(ClientError::Connect(error)),
             Err(_) => Err(ClientError::Lost),
         }
     }
@@ -179,7 +201,8 @@ impl Connection {
         loop {
             self.flush();
             if self.unsent() == 0 && !shut {
-                shut = self.stream.shutdown(std::net::Shutdown::Write).is_ok();
+                self.stream.say_goodbye();
+                shut = self.stream.socket().shutdown(std::net::Shutdown::Write).is_ok();
             }
             self.input.clear();
             self.taken = 0;

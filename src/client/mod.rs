@@ -22,6 +22,7 @@ mod property;
 mod pub_command;
 mod rr_command;
 mod signals;
+pub mod stream;
 mod sub_command;
 mod trace;
 mod url;

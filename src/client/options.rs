@@ -1,5 +1,6 @@
 //! The flags that the three commands share, and the connection they describe.
 use super::property::{MAX_TEXT, Place, Properties, Property, text};
+use super::stream::{Dial, TlsArgs};
 use super::url::Url;
 use super::{Client, ClientError, Endpoint};
 use crate::codec::{Connect, ConnectProperties, Disconnect, QoS, ReasonCode, Version, Will};
@@ -10,6 +11,9 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStringExt;
 
 const DEFAULT_PORT: u16 = 1883;
+const DEFAULT_TLS_PORT: u16 = 8883;
+const DEFAULT_WEBSOCKET_PORT: u16 = 8080;
+const DEFAULT_WEBSOCKET_TLS_PORT: u16 = 8081;
 /// A session that does not expire.
 const FOR_EVER: u32 = u32::MAX;
 
@@ -19,12 +23,20 @@ pub(super) struct CommonArgs {
     /// Host to connect to [default: localhost]
     #[arg(short = 'h', long = "host", value_name = "HOST")]
     host: Option<String>,
-    /// TCP port to connect to [default: 1883]
+    /// TCP port to connect to [default: 1883; TLS: 8883; WebSocket: 8080, with TLS 8081]
     #[arg(short = 'p', long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
-    /// Host and more at once: mqtt://[user[:password]@]host[:port]/topic
+    /// Host and more at once: mqtt://[user[:password]@]host[:port]/topic; mqtts:// turns TLS on, ws:// and wss:// WebSocket
     #[arg(short = 'L', long = "url", value_name = "URL", value_parser = Url::parse)]
     url: Option<Url>,
+    #[command(flatten)]
+    tls: TlsArgs,
+    /// Speak WebSocket
+    #[arg(long = "ws")]
+    websocket: bool,
+    /// Path of the WebSocket; turns it on [default: /mqtt]
+    #[arg(long = "ws-path", value_name = "PATH")]
+    websocket_path: Option<String>,
     /// Local address to connect from
     #[arg(short = 'A', value_name = "ADDRESS")]
     bind: Option<String>,
@@ -159,13 +171,25 @@ impl CommonArgs {
             return Err(format!("user name, password and will have at most {MAX_TEXT} bytes each"));
         }
         let host = self.host.clone().or_else(|| url.map(|url| url.host.clone()));
-        let port = self.port.or(url.and_then(|url| url.port));
+        let host = host.unwrap_or_else(|| "localhost".to_owned());
+        let by_websocket =
+            self.websocket || self.websocket_path.is_some() || url.is_some_and(|url| url.websocket);
+        let by_tls = self.tls.is_wanted() || url.is_some_and(|url| url.tls);
+        let port = self.port.or(url.and_then(|url| url.port)).unwrap_or(match (by_tls, by_websocket) {
+            (false, false) => DEFAULT_PORT,
+            (true, false) => DEFAULT_TLS_PORT,
+            (false, true) => DEFAULT_WEBSOCKET_PORT,
+            (true, true) => DEFAULT_WEBSOCKET_TLS_PORT,
+        });
+        let mut dial = Dial::default();
+        if by_websocket {
+            dial = dial.with_websocket(&host, port, self.websocket_path.as_deref().unwrap_or("/mqtt"));
+        }
+        if by_tls {
+            dial = dial.with_tls(&self.tls.trust()?, &host)?;
+        }
         Ok(Target {
-            endpoint: Endpoint {
-                host: host.unwrap_or_else(|| "localhost".to_owned()),
-                port: port.unwrap_or(DEFAULT_PORT),
-                bind: self.bind.clone(),
-            },
+            endpoint: Endpoint { host, port, bind: self.bind.clone(), dial },
             version,
             client_id,
             username,

@@ -1,8 +1,10 @@
-//! `-L mqtt://[user[:password]@]host[:port]/topic`.
+//! `-L mqtt://[user[:password]@]host[:port]/topic`, and the same with `mqtts`, `ws` and `wss`.
 
 /// The parts of the URL; what it does not have is `None`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Url {
+    pub(super) tls: bool,
+    pub(super) websocket: bool,
     pub(super) username: Option<String>,
     pub(super) password: Option<String>,
     pub(super) host: String,
@@ -14,10 +16,12 @@ impl Url {
     /// User name and password may have `%40` for `@`, `%3A` for `:`, `%2F` for `/` and so on; the topic is taken as it
     /// stands. An IPv6 address stands in brackets.
     pub(super) fn parse(url: &str) -> Result<Url, String> {
-        let rest = match url.split_once("://") {
-            Some(("mqtt", rest)) => rest,
-            Some(("mqtts", _)) => return Err("TLS (mqtts://) is not supported".to_owned()),
-            _ => return Err("it must begin with mqtt://".to_owned()),
+        let (tls, websocket, rest) = match url.split_once("://") {
+            Some(("mqtt", rest)) => (false, false, rest),
+            Some(("mqtts", rest)) => (true, false, rest),
+            Some(("ws", rest)) => (false, true, rest),
+            Some(("wss", rest)) => (true, true, rest),
+            _ => return Err("it must begin with mqtt://, mqtts://, ws:// or wss://".to_owned()),
         };
         let (authority, topic) = match rest.split_once('/') {
             Some((authority, topic)) => (authority, Some(topic).filter(|topic| !topic.is_empty())),
@@ -36,7 +40,8 @@ impl Url {
         if host.is_empty() {
             return Err("the host is missing".to_owned());
         }
-        Ok(Url { username, password, host: host.to_owned(), port, topic: topic.map(str::to_owned) })
+        let (host, topic) = (host.to_owned(), topic.map(str::to_owned));
+        Ok(Url { tls, websocket, username, password, host, port, topic })
     }
 }
 
@@ -81,7 +86,7 @@ mod tests {
     use super::*;
 
     fn parts(url: &str) -> (Option<String>, Option<String>, String, Option<u16>, Option<String>) {
-        let Url { username, password, host, port, topic } = Url::parse(url).unwrap();
+        let Url { username, password, host, port, topic, .. } = Url::parse(url).unwrap();
         (username, password, host, port, topic)
     }
 
@@ -101,11 +106,20 @@ mod tests {
     }
 
     #[test]
+    fn the_scheme_says_what_is_spoken() {
+        let spoken = |url| Url::parse(url).map(|url| (url.tls, url.websocket)).unwrap();
+        assert_eq!(spoken("mqtt://h"), (false, false));
+        assert_eq!(spoken("mqtts://h"), (true, false));
+        assert_eq!(spoken("ws://h"), (false, true));
+        assert_eq!(spoken("wss://h"), (true, true));
+    }
+
+    #[test]
     fn what_is_no_url_of_a_broker_is_refused() {
         for url in [
             "h/x",
             "http://h/x",
-            "mqtts://h/x",
+            "mqttx://h/x",
             "mqtt:///x",
             "mqtt://:1/x",
             "mqtt://h:0/x",

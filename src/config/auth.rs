@@ -18,9 +18,6 @@ pub struct AuthArgs {
     /// Users, groups and roles that mosquitto_ctrl dynsec changes at run time; `ringmq dynsec init` makes the file [default: none]
     #[arg(long, value_name = "FILE", help_heading = "Authentication")]
     pub dynsec_file: Option<PathBuf>,
-    /// Take the user name from the verified client certificate; who has none is refused
-    #[arg(long, help_heading = "Authentication")]
-    pub use_identity_as_username: bool,
     /// Client ids, user names and networks that are not let in [default: none]
     #[arg(long, value_name = "FILE", help_heading = "Authentication")]
     pub ban_file: Option<PathBuf>,
@@ -129,6 +126,6 @@ impl AuthArgs {
     /// Something tells clients apart, so that those who do not say who they are stay outside unless they are let in
     /// explicitly.
     pub fn authenticates(&self) -> bool {
-        self.verifies() || self.scram_file.is_some() || self.use_identity_as_username
+        self.verifies() || self.scram_file.is_some()
     }
 }

@@ -7,6 +7,7 @@ pub mod listener;
 pub mod memory;
 pub mod reference;
 pub mod sources;
+pub mod store;
 pub mod units;
 
 use crate::limits::{Limits, MAX_SHARDS, QueuePolicy};
@@ -15,6 +16,7 @@ use clap::Parser;
 use listener::ListenerSettings;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use store::{StoreArgs, StoreSettings};
 use units::{Cores, ListenAddress, Size, Span};
 
 /// The port that MQTT has at the IANA.
@@ -130,6 +132,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_group_queue, value_parser = count(0), help_heading = "Messages")]
     pub max_group_queue: usize,
 
+    /// What survives the broker, and where.
+    #[command(flatten)]
+    pub store: StoreArgs,
+
     /// Time between two publications of the $SYS topics; 0 turns them off (100ms to 1d)
     #[arg(long, value_name = "TIME", default_value_t = Span::millis(Limits::default().sys_interval_ms), help_heading = "Operation")]
     pub sys_interval: Span,
@@ -177,6 +183,8 @@ pub struct Settings {
     pub test_auth: bool,
     /// Who may come in, and who may do what.
     pub auth: AuthArgs,
+    /// Where what must survive is kept; nothing survives without it.
+    pub store: Option<StoreSettings>,
 }
 
 impl ServeArgs {
@@ -189,14 +197,9 @@ impl ServeArgs {
             }
         }
         self.auth.check()?;
-        let (placement, limits) = (self.placement(usable)?, self.limits()?);
-        Ok(Settings {
-            listeners,
-            placement,
-            limits,
-            test_auth: self.enable_test_auth,
-            auth: self.auth.clone(),
-        })
+        let (placement, limits, store) = (self.placement(usable)?, self.limits()?, self.store.check()?);
+        let (test_auth, auth) = (self.enable_test_auth, self.auth.clone());
+        Ok(Settings { listeners, placement, limits, test_auth, auth, store })
     }
 
     fn placement(&self, usable: &[usize]) -> Result<Vec<usize>, String> {
@@ -265,6 +268,7 @@ impl ServeArgs {
             max_retained: self.max_retained,
             max_group_queue: self.max_group_queue,
             overflow_mark: self.overflow_mark as usize,
+            store_mark: size("--store-mark", self.store.store_mark, Size(64 << 10)..=Size(1 << 34))?,
             max_publish_rate: self.max_publish_rate,
             max_publish_bytes: size("--max-publish-bytes", self.max_publish_bytes, Size(0)..=Size(1 << 40))?
                 as u64,

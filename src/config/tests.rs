@@ -63,6 +63,7 @@ fn every_limit_has_its_flag() {
         "--max-qos=1",
         "--no-retain",
         "--response-information=answers/",
+        "--store-mark=1280K",
         "--sys-interval=20s",
         "--shutdown-time=21ms",
     ])
@@ -89,6 +90,7 @@ fn every_limit_has_its_flag() {
         max_retained: 17,
         max_group_queue: 18,
         overflow_mark: 19,
+        store_mark: 20 << 16,
         max_publish_rate: 22,
         max_publish_bytes: 23 << 10,
         min_wildcard_depth: 24,

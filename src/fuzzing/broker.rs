@@ -157,7 +157,7 @@ impl Broker {
                 && let Place::At(shard, conn) = peer.place
             {
                 (peer.place, peer.is_leaving) = (Place::Travelling, false);
-                self.core(shard).complete_handoff(conn, Socket(number as i32));
+                self.core(shard).complete_handoff(conn, Socket::plain(number as i32));
                 self.act(shard);
                 is_any = true;
             }
@@ -300,7 +300,7 @@ impl Broker {
         while let Some(action) = self.core(shard).poll_action() {
             match action {
                 Action::Adopt { conn, socket } => {
-                    let number = socket.0 as usize;
+                    let number = socket.number as usize;
                     let peer = self.peers[number].as_mut().expect("a socket that travels has a client");
                     assert_eq!(peer.place, Place::Travelling);
                     (peer.place, peer.is_paused) = (Place::At(shard, conn), false);

@@ -4,6 +4,8 @@
 //! a socket can move to another shard, then multishot. What a connection ought to be doing is noted at once and put to
 //! the kernel when all that is known has been taken in, so that opposite wishes cancel out for free.
 use super::accept::Acceptor;
+use super::door::Door;
+use super::event::{Event, Input};
 use super::linger::Linger;
 use super::ring::{Completion, Lent, Op, Payload, Ring, Token, Wait};
 use super::send::{Sent, send};
@@ -25,30 +27,6 @@ const MAX_INBOX: usize = 4096;
 /// Bytes that came for a paused connection before the kernel knew; at the bound the connection is ended. The kernel
 /// cannot reach it: it is told in the same turn, and has no more buffers than this for one.
 const MAX_HELD: usize = 2 * super::ring::RECEIVE_MEMORY;
-/// What happened, in order.
-#[derive(Debug)]
-pub enum Event {
-    /// The listener with this number accepted.
-    Accepted(OwnedFd, u16),
-    /// Bytes came. Read them with [`Connections::bytes`], then [`Connections::recycle`] them.
-    Received(ConnId, Input),
-    /// The peer closed or the connection failed: nothing more will come. [`Connections::discard`] must follow; what
-    /// is sent before it may still reach a peer that closed only its sending side.
-    Closed(ConnId, CloseCause),
-    /// The socket has room again after it had refused some.
-    Writable(ConnId),
-    /// As asked with [`Connections::give_up`]: nothing is in flight on the socket, and it is forgotten here.
-    GivenUp(ConnId, OwnedFd),
-}
-
-/// Received bytes.
-#[derive(Debug)]
-pub enum Input {
-    /// In the ring's buffer.
-    Lent(Lent),
-    /// Copied out while the connection was paused.
-    Held(Vec<u8>),
-}
 
 /// A receive is in flight.
 const ARMED: u16 = 1;
@@ -73,12 +51,17 @@ const ENDED: u16 = 1 << 9;
 /// Like `ENDED`, by an error.
 const FAILED: u16 = 1 << 10;
 
+/// A transport stands between the socket and the core.
+const SEALED: u16 = 1 << 11;
+
 /// One connection; 12 bytes.
 #[derive(Default)]
 struct Slot {
     socket: Option<OwnedFd>,
     generation: u32,
     flags: u16,
+    /// Number of the listener that accepted it.
+    listener: u16,
 }
 
 impl Slot {
@@ -107,6 +90,8 @@ pub struct Connections {
     live: usize,
     /// Connections of all shards together.
     open: Arc<AtomicUsize>,
+    /// The listeners, by number.
+    doors: Arc<[Arc<Door>]>,
     held: HashMap<u32, Vec<u8>>,
     /// Completions about anything but received bytes, oldest first.
     control: VecDeque<Completion>,
@@ -124,9 +109,14 @@ fn token(op: Op, conn: ConnId) -> Token {
 }
 
 impl Connections {
-    /// No connections; accepts on `listeners`, and reports when `doorbell` (an eventfd that outlives this) is rung.
-    /// `open` counts the connections of all shards together.
-    pub fn new(listeners: Vec<OwnedFd>, doorbell: RawFd, open: Arc<AtomicUsize>) -> io::Result<Connections> {
+    /// No connections; accepts on `listeners`, whose settings are `doors`, and reports when `doorbell` (an eventfd that
+    /// outlives this) is rung. `open` counts the connections of all shards together.
+    pub fn new(
+        listeners: Vec<OwnedFd>,
+        doors: Arc<[Arc<Door>]>,
+        doorbell: RawFd,
+        open: Arc<AtomicUsize>,
+    ) -> io::Result<Connections> {
         let mut ring = Ring::new()?;
         let acceptor = Acceptor::new(&mut ring, listeners);
         let mut connections = Connections {
@@ -134,6 +124,7 @@ impl Connections {
             slots: Vec::new(),
             live: 0,
             open,
+            doors,
             held: HashMap::new(),
             control: VecDeque::new(),
             inbox: VecDeque::new(),
@@ -216,17 +207,32 @@ impl Connections {
         }
     }
 
-    /// Counts a new connection; false if there are `most` already. Not on the path of any message, so that a counter
-    /// which all shards share does no harm here.
-    pub fn admit(&self, most: usize) -> bool {
+    /// Counts a new connection; false if there are `most` already, or as many as its listener takes. Not on the path
+    /// of any message, so that a counter which all shards share does no harm here.
+    pub fn admit(&self, listener: u16, most: usize, now: Time) -> bool {
         let admitted = self
             .open
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| (open < most).then_some(open + 1));
+        if admitted.is_ok() && !self.doors[usize::from(listener)].admit(now) {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
         admitted.is_ok()
     }
 
-    /// Registers a socket and receives from it.
-    pub fn adopt(&mut self, conn: ConnId, socket: OwnedFd) {
+    /// Takes a connection that was admitted out of the counts.
+    pub fn leave(&self, listener: u16) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.doors[usize::from(listener)].leave();
+    }
+
+    /// The listener of that number.
+    pub fn door(&self, listener: u16) -> &Arc<Door> {
+        &self.doors[usize::from(listener)]
+    }
+
+    /// Registers a socket of a listener and receives from it. `sealed`: what it sends and gets goes through a transport.
+    pub fn adopt(&mut self, conn: ConnId, socket: OwnedFd, listener: u16, sealed: bool) {
         let index = conn.slot as usize;
         if index >= self.slots.len() {
             self.slots.resize_with(index + 1, Slot::default);
@@ -235,8 +241,12 @@ impl Connections {
         assert!(slot.socket.is_none(), "a slot was adopted twice");
         slot.socket = Some(socket);
         slot.generation = conn.generation;
+        slot.listener = listener;
         // A note in `changed` may be left from the slot's last user.
         slot.flags &= CHANGED;
+        if sealed {
+            slot.set(SEALED);
+        }
         self.live += 1;
         self.touch(conn.slot);
     }
@@ -276,8 +286,8 @@ impl Connections {
 
     /// Sends `output` as far as the socket takes it within a bounded time, and closes.
     pub fn close(&mut self, conn: ConnId, output: Output, now: Time) {
-        let Some((socket, flags)) = self.remove(conn) else { return };
-        self.open.fetch_sub(1, Ordering::Relaxed);
+        let Some((socket, flags, listener)) = self.remove(conn) else { return };
+        self.leave(listener);
         let in_flight = flags & (ARMED | BLOCKED) != 0;
         if flags & (BROKEN | ENDED | FAILED) != 0 {
             self.ring.close(socket, in_flight);
@@ -286,16 +296,16 @@ impl Connections {
         }
     }
 
-    fn remove(&mut self, conn: ConnId) -> Option<(OwnedFd, u16)> {
+    fn remove(&mut self, conn: ConnId) -> Option<(OwnedFd, u16, u16)> {
         let slot = self.slot(conn)?;
         let socket = slot.socket.take()?;
-        let flags = slot.flags;
+        let (flags, listener) = (slot.flags, slot.listener);
         slot.flags &= CHANGED;
         if flags & HELD != 0 {
             self.held.remove(&conn.slot);
         }
         self.live -= 1;
-        Some((socket, flags))
+        Some((socket, flags, listener))
     }
 
     /// Sends as much of `output` as the socket takes; [`Event::Writable`] follows [`Sent::Blocked`].
@@ -402,8 +412,8 @@ impl Connections {
         }
         if result > 0 {
             let lent = lent?;
-            if self.slots[conn.slot as usize].has(PAUSED | HELD) {
-                return self.hold(conn, lent);
+            if self.slots[conn.slot as usize].has(PAUSED | HELD | SEALED) {
+                return self.take_unusual(conn, lent);
             }
             return Some(Event::Received(conn, Input::Lent(lent)));
         }
@@ -428,9 +438,17 @@ impl Connections {
 
     /// Closes without ado.
     pub fn discard(&mut self, conn: ConnId) {
-        if let Some((socket, flags)) = self.remove(conn) {
-            self.open.fetch_sub(1, Ordering::Relaxed);
+        if let Some((socket, flags, listener)) = self.remove(conn) {
+            self.leave(listener);
             self.ring.close(socket, flags & (ARMED | BLOCKED) != 0);
+        }
+    }
+
+    /// Bytes of a connection that is paused or has a transport.
+    fn take_unusual(&mut self, conn: ConnId, lent: Lent) -> Option<Event> {
+        match self.slots[conn.slot as usize].has(PAUSED | HELD) {
+            true => self.hold(conn, lent),
+            false => Some(Event::Sealed(conn, Input::Lent(lent))),
         }
     }
 
@@ -453,9 +471,10 @@ impl Connections {
         if slot.has(HELD) && !slot.has(PAUSED) {
             slot.clear(HELD);
             // Once more when these bytes are taken in: they may change what is wished.
+            let is_sealed = slot.has(SEALED);
             self.touch(index);
-            let held = self.held.remove(&index).unwrap_or_default();
-            return Some(Event::Received(conn, Input::Held(held)));
+            let held = Input::Held(self.held.remove(&index).unwrap_or_default());
+            return Some(if is_sealed { Event::Sealed(conn, held) } else { Event::Received(conn, held) });
         }
         if !slot.has(HELD) && slot.has(ENDED | FAILED) {
             let cause = if slot.has(FAILED) { CloseCause::Error } else { CloseCause::Eof };
@@ -493,8 +512,8 @@ impl Connections {
             self.ring.cancel(token(Op::Writable, conn));
             return None;
         }
-        let (socket, _) = self.remove(conn)?;
-        Some(Event::GivenUp(conn, socket))
+        let (socket, _, listener) = self.remove(conn)?;
+        Some(Event::GivenUp(conn, socket, listener))
     }
 
     /// The bytes of an input.

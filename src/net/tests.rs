@@ -1,4 +1,6 @@
-use super::connections::{Connections, Event, Input};
+use super::connections::Connections;
+use super::door::{Door, DoorState};
+use super::event::{Event, Input};
 use super::linger::LINGER_MS;
 use super::listener::{Listener, listen_all};
 use super::ring::{RECEIVE_MEMORY, Wait};
@@ -11,10 +13,16 @@ use rustix::event::{EventfdFlags, eventfd};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A generous limit: nothing here waits for it unless it is broken.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One plain listener.
+fn doors() -> Arc<[Arc<Door>]> {
+    Arc::new([Arc::new(Door::new(DoorState::load(Default::default()).unwrap().0))])
+}
 
 struct Bench {
     connections: Connections,
@@ -29,7 +37,7 @@ impl Bench {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let Listener { address, sockets } = listen_all(&[address], 1).unwrap().remove(0);
         let doorbell = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
-        let connections = Connections::new(sockets, doorbell.as_raw_fd(), std::sync::Arc::default()).unwrap();
+        let connections = Connections::new(sockets, doors(), doorbell.as_raw_fd(), Arc::default()).unwrap();
         Bench { connections, doorbell, address, now: Time(0), next_slot: 0 }
     }
 
@@ -76,7 +84,7 @@ impl Bench {
         let Event::Accepted(socket, 0) = self.event() else { panic!("not accepted") };
         let conn = ConnId { slot: self.next_slot, generation: 7 };
         self.next_slot += 1;
-        self.connections.adopt(conn, socket);
+        self.connections.adopt(conn, socket, 0, false);
         (client, conn)
     }
 
@@ -229,7 +237,7 @@ fn a_socket_is_given_up_only_after_its_receive_has_ended_and_loses_nothing() {
                     assert_eq!(id, conn);
                     stream.extend(bench.take(conn, input).1);
                 }
-                Event::GivenUp(id, socket) if id == conn => break socket,
+                Event::GivenUp(id, socket, 0) if id == conn => break socket,
                 other => panic!("{other:?}"),
             }
         };
@@ -362,7 +370,7 @@ fn a_slot_can_be_used_again_at_once_and_late_completions_touch_nobody() {
         client.set_read_timeout(Some(PATIENCE)).unwrap();
         let Event::Accepted(socket, 0) = bench.event() else { panic!("not accepted") };
         let conn = ConnId { slot: 0, generation };
-        bench.connections.adopt(conn, socket);
+        bench.connections.adopt(conn, socket, 0, false);
         bench.connections.establish(conn);
         client.write_all(&generation.to_be_bytes()).unwrap();
         assert_eq!(bench.receive_exactly(conn, 4), generation.to_be_bytes());

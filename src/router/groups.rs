@@ -71,6 +71,11 @@ impl Group {
         after.iter().chain(before).filter(|member| member.connected).map(|member| member.subscriber)
     }
 
+    /// What names it.
+    pub fn share_and_filter(&self) -> (&str, &str) {
+        (&self.share, &self.filter)
+    }
+
     /// Members on all shards, connected or not.
     pub fn total(&self) -> u32 {
         self.counts.iter().map(|count| count.members).sum()

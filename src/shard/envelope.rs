@@ -6,11 +6,33 @@ use crate::session::message::{Message, SessionKey};
 use crate::session::outgoing::GroupKey;
 use crate::shard::core::ConnId;
 use bytes::Bytes;
+use std::any::Any;
 
-/// A connected socket on its way to another shard: the number of a file descriptor that nobody else owns.
-/// Only the shell (`net::handoff`) gives it meaning.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Socket(pub i32);
+/// A connected socket on its way to another shard. Only the shell (`net::handoff`) gives it meaning.
+#[derive(Debug)]
+pub struct Socket {
+    /// The number of a file descriptor that nobody else owns.
+    pub number: i32,
+    /// Number of the listener that accepted it.
+    pub listener: u16,
+    /// What stands between the socket and the core, if anything does.
+    pub transport: Option<Box<dyn Any + Send>>,
+}
+
+impl Socket {
+    /// A plain socket of the first listener.
+    pub fn plain(number: i32) -> Socket {
+        Socket { number, listener: 0, transport: None }
+    }
+}
+
+impl PartialEq for Socket {
+    fn eq(&self, other: &Socket) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for Socket {}
 
 /// One message from one shard to another; order is kept per pair of shards.
 #[derive(Debug)]
@@ -83,6 +105,8 @@ pub struct RoutedMessage {
     pub message: Message,
     /// Number among the sender's retained publishes, 0 if it is none.
     pub retained: u64,
+    /// The publish it belongs to, if what that changes is stored together; else 0.
+    pub unit: u64,
 }
 
 /// A message on its way to a member of a group.
@@ -96,6 +120,8 @@ pub struct SharedMessage {
     pub hops: u8,
     /// It goes into the group's queue, which the receiving shard owns.
     pub for_queue: bool,
+    /// The publish it belongs to, if what that changes is stored together; else 0.
+    pub unit: u64,
 }
 
 /// What a shard is interested in.

@@ -3,17 +3,24 @@
 //! A glommio executor, pinned to one core, hosts a single task that never awaits: it blocks in the shard's own ring,
 //! where sockets, the doorbell and the wait for the next deadline are one system call. So no glommio timer, file or
 //! socket may be awaited on these executors.
-use super::core::{Action, CloseCause, Command, ConnId, Core, CoreConfig, Denial};
+mod sealed;
+
+use super::core::{Action, CloseCause, Command, ConnId, Core, CoreConfig, Denial, ShardId};
 use super::envelope::Envelope;
 use super::mesh::Port;
 use crate::auth::decision::{Answer, Question, Wish};
 use crate::auth::rule::Operation;
 use crate::limits::Limits;
-use crate::net::accept::origin;
-use crate::net::connections::{Connections, Event};
-use crate::net::handoff;
+use crate::net::connections::Connections;
+use crate::net::door::Door;
+use crate::net::event::Event;
+use crate::net::handoff::{self, Accepted};
 use crate::net::ring::Wait;
 use crate::net::send::Sent;
+use crate::net::transports::Transports;
+use crate::store::Batch;
+use crate::store::record::Wall;
+use crate::store::recovered::Share;
 use crate::time::Time;
 use crossbeam_channel::Sender;
 use glommio::{LocalExecutorBuilder, Placement};
@@ -38,10 +45,14 @@ pub struct ShardConfig {
     pub core: CoreConfig,
     /// This shard's listening sockets.
     pub listeners: Vec<OwnedFd>,
+    /// What is particular to each of them.
+    pub doors: Arc<[Arc<Door>]>,
     /// Its end of the mesh.
     pub port: Port<Envelope, Command>,
     /// Connections of all shards together.
     pub open: Arc<AtomicUsize>,
+    /// Where what it has to store goes, and what it begins with.
+    pub store: Option<ShardStore>,
     /// When the process started: [`Time`] counts from here, on all shards alike.
     pub start: Instant,
     /// Where questions go.
@@ -57,6 +68,16 @@ pub struct Asked {
     pub conn: ConnId,
     /// The question.
     pub question: Question,
+}
+
+/// A shard's way to the store.
+pub struct ShardStore {
+    /// Takes its batches in order. It is not bounded itself: [`Limits::store_mark`] keeps a shard from making more.
+    pub batches: Sender<(ShardId, Batch)>,
+    /// The wall clock, milliseconds since 1970, at [`Time`] 0.
+    pub wall: Wall,
+    /// What it begins with.
+    pub share: Share,
 }
 
 /// Told about the life of one shard. Dropping it must report the end.
@@ -92,6 +113,9 @@ pub fn spawn(cpu: usize, config: ShardConfig, witness: impl Witness) -> Result<(
 struct Shard {
     core: Core,
     connections: Connections,
+    transports: Transports,
+    /// Time this turn has spent on handshakes.
+    handshake_time: Duration,
     port: Port<Envelope, Command>,
     limits: Arc<Limits>,
     start: Instant,
@@ -103,6 +127,9 @@ struct Shard {
     dirty: Vec<ConnId>,
     /// Some ring was not drained to its end.
     more_envelopes: bool,
+    /// Where what must survive goes.
+    batches: Option<Sender<(ShardId, Batch)>>,
+    shard: ShardId,
     /// When a shutdown that was asked for must be over.
     stop_by: Option<Time>,
     questions: Questions,
@@ -110,13 +137,20 @@ struct Shard {
 
 impl Shard {
     fn new(config: ShardConfig) -> io::Result<Shard> {
-        let ShardConfig { core, listeners, port, open, start, questions } = config;
+        let ShardConfig { core, listeners, doors, port, open, start, store, questions } = config;
         let now = clock(start);
-        let limits = core.limits.clone();
-        let questions = Questions { shard: core.shard, sender: questions };
+        let (limits, shard) = (core.limits.clone(), core.shard);
+        let questions = Questions { shard, sender: questions };
+        let mut core = Core::new(core, now);
+        let batches = store.map(|store| {
+            core.restore(now, store.wall, store.share);
+            store.batches
+        });
         Ok(Shard {
-            connections: Connections::new(listeners, port.doorbell(), open)?,
-            core: Core::new(core, now),
+            connections: Connections::new(listeners, doors, port.doorbell(), open)?,
+            transports: Transports::default(),
+            handshake_time: Duration::ZERO,
+            core,
             port,
             limits,
             start,
@@ -124,6 +158,8 @@ impl Shard {
             blocked: Vec::new(),
             dirty: Vec::new(),
             more_envelopes: false,
+            batches,
+            shard,
             stop_by: None,
             questions,
         })
@@ -154,9 +190,11 @@ impl Shard {
         while let Some(command) = self.port.poll_command() {
             self.take_command(command);
         }
+        self.take_parked();
         self.take_events();
         self.take_envelopes();
 
+        self.hand_over_batch()?;
         // First what others wait for: they work on it while we are in the kernel.
         self.push_outboxes();
         self.port.ring_doorbells();
@@ -169,6 +207,7 @@ impl Shard {
         let work = self.more_envelopes
             || !self.dirty.is_empty()
             || self.connections.is_busy()
+            || self.transports.has_parked()
             || (self.core.wants_input() && self.connections.has_input());
         let deadline = self.core.next_deadline().min(self.connections.next_deadline());
         let stop = match self.stop_by {
@@ -191,6 +230,9 @@ impl Shard {
             self.stop_by = Some(self.now + self.limits.shutdown_ms);
             self.connections.stop_accepting();
         }
+        if let Command::Limits(limits) = &command {
+            self.limits = limits.clone();
+        }
         self.core.handle_command(self.now, command);
         self.act();
     }
@@ -198,10 +240,10 @@ impl Shard {
     fn take_envelopes(&mut self) {
         self.more_envelopes = false;
         for peer in self.port.peers() {
-            let Shard { port, core, connections, now, questions, .. } = self;
+            let Shard { port, core, connections, transports, now, questions, .. } = self;
             self.more_envelopes |= port.drain(peer, |envelope| {
                 core.handle_envelope(*now, peer as u8, envelope);
-                act(core, connections, questions, *now);
+                act(core, connections, transports, questions, *now);
             });
         }
     }
@@ -211,23 +253,24 @@ impl Shard {
         let wants_input = self.core.wants_input();
         while let Some(event) = self.connections.poll_event(wants_input && budget > 0, self.now) {
             match event {
-                Event::Accepted(socket, listener) => {
-                    // At the limit of connections, and when the broker stops, the socket is closed here.
-                    if self.connections.admit(self.limits.max_connections)
-                        && let Some(conn) = self.core.handle_accept(self.now, origin(&socket, listener))
-                    {
-                        self.connections.adopt(conn, socket);
-                    }
-                }
+                Event::Accepted(socket, listener) => self.take_accepted(socket, listener),
                 Event::Received(conn, input) => {
                     let bytes = self.connections.bytes(&input);
                     budget = budget.saturating_sub(bytes.len());
                     self.core.handle_bytes(self.now, conn, bytes);
                     self.connections.recycle(input);
                 }
+                Event::Sealed(conn, input) => {
+                    budget = budget.saturating_sub(self.connections.bytes(&input).len());
+                    self.take_sealed(conn, input);
+                }
                 Event::Closed(conn, cause) => self.take_closed(conn, cause),
                 Event::Writable(conn) => self.send(conn),
-                Event::GivenUp(conn, socket) => self.core.complete_handoff(conn, handoff::send(socket)),
+                Event::GivenUp(conn, socket, listener) => {
+                    let transport = self.transports.remove(conn);
+                    let socket = handoff::send(Accepted { socket, listener, transport });
+                    self.core.complete_handoff(conn, socket);
+                }
             }
             self.act();
         }
@@ -238,6 +281,7 @@ impl Shard {
             // Perhaps the peer closed only its sending side and waits for the answer.
             self.send(conn);
         }
+        self.transports.remove(conn);
         self.connections.discard(conn);
         self.core.handle_close(self.now, conn, cause);
     }
@@ -246,7 +290,10 @@ impl Shard {
     fn send(&mut self, conn: ConnId) {
         let Some(output) = self.core.output(conn) else { return };
         let before = output.len();
-        let sent = self.connections.send(conn, output);
+        let sent = match self.transports.get(conn) {
+            None => self.connections.send(conn, output),
+            Some(_) => sealed::send_sealed(&mut self.connections, &mut self.transports, conn, output),
+        };
         let taken = before - output.len();
         if sent != Sent::Broken {
             self.core.count_sent(taken);
@@ -258,7 +305,18 @@ impl Shard {
     }
 
     fn act(&mut self) {
-        act(&mut self.core, &mut self.connections, &self.questions, self.now);
+        act(&mut self.core, &mut self.connections, &mut self.transports, &self.questions, self.now);
+    }
+
+    /// Hands over what is to be stored, before any envelope of this turn: the store counts on it.
+    fn hand_over_batch(&mut self) -> io::Result<()> {
+        if let Some(batches) = &self.batches
+            && let Some(batch) = self.core.take_batch()
+        {
+            let sent = batches.send((self.shard, batch));
+            return sent.map_err(|_| io::Error::other("nothing is stored any more"));
+        }
+        Ok(())
     }
 
     fn push_outboxes(&mut self) {
@@ -326,12 +384,20 @@ fn report(denial: &Denial) {
 }
 
 /// Does what the core wants done.
-fn act(core: &mut Core, connections: &mut Connections, questions: &Questions, now: Time) {
+fn act(
+    core: &mut Core,
+    connections: &mut Connections,
+    transports: &mut Transports,
+    questions: &Questions,
+    now: Time,
+) {
     while let Some(action) = core.poll_action() {
         match action {
-            Action::Adopt { conn, socket } => connections.adopt(conn, handoff::receive(socket)),
+            Action::Adopt { conn, socket } => {
+                sealed::adopt(connections, transports, conn, handoff::receive(socket));
+            }
             Action::Close { conn } => {
-                let output = core.take_output(conn);
+                let output = transports.finish(conn, core.take_output(conn));
                 connections.close(conn, output, now);
             }
             Action::Established { conn } => connections.establish(conn),

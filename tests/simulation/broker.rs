@@ -374,7 +374,7 @@ impl Broker {
         };
         self.pipes[number].place = Place::Moving;
         self.by_conn.remove(&(shard, conn));
-        self.cores[shard].complete_handoff(conn, Socket(number as i32));
+        self.cores[shard].complete_handoff(conn, Socket::plain(number as i32));
         self.after_input(shard);
     }
 
@@ -390,7 +390,7 @@ impl Broker {
     }
 
     fn act(&mut self, shard: usize, action: Action) {
-        if let Action::Adopt { conn, socket: Socket(number) } = action {
+        if let Action::Adopt { conn, socket: Socket { number, .. } } = action {
             let place = &mut self.pipes[number as usize].place;
             assert!(matches!(place, Place::Moving), "only a socket that is on its way is adopted");
             *place = Place::Open { shard, conn, is_read: true, is_dirty: false };

@@ -56,15 +56,15 @@ pub enum Verdict {
 /// Settings that concern who may come in, beside those of [`AuthArgs`].
 #[derive(Clone, Debug, Default)]
 pub struct Doors {
-    /// By listener: clients without credentials are let in.
-    pub anonymous: Vec<bool>,
+    /// By listener: what it asks of those who connect.
+    pub doors: Vec<Door>,
     /// The method for tests is offered.
     pub test_auth: bool,
 }
 
 /// What was read from the files.
 #[derive(Debug, Default)]
-struct Loaded {
+pub struct Loaded {
     passwords: Option<PasswordFile>,
     scram: Option<Arc<Users>>,
     keys: Option<Vec<Key>>,
@@ -75,7 +75,7 @@ struct Loaded {
 /// Everything that is asked about clients.
 pub struct Backends {
     args: AuthArgs,
-    doors: Doors,
+    doors: RwLock<Doors>,
     start: Instant,
     loaded: RwLock<Arc<Loaded>>,
     dynsec: Option<Mutex<Dynsec>>,
@@ -99,7 +99,7 @@ impl Backends {
         getrandom::fill(&mut seed).map_err(|error| format!("no random numbers: {error}"))?;
         let backends = Backends {
             args: args.clone(),
-            doors,
+            doors: RwLock::new(doors),
             start,
             loaded: RwLock::new(Arc::new(loaded)),
             dynsec: dynsec.map(Mutex::new),
@@ -113,16 +113,22 @@ impl Backends {
         Ok((backends, warnings))
     }
 
-    /// Reads all files again, those of the dynamic security API apart (it changes at run time), and tells the shards.
-    /// Returns warnings. An error is one sentence, and nothing changed.
-    pub fn reload(&self) -> Result<Vec<String>, String> {
-        let (loaded, warnings) = read_all(&self.args, self.start)?;
+    /// Reads all files again, that of the dynamic security API apart (it changes at run time). Beside them come warnings;
+    /// an error is one sentence.
+    pub fn read(&self) -> Result<(Loaded, Vec<String>), String> {
+        read_all(&self.args, self.start)
+    }
+
+    /// Takes what was read, and tells the shards. Without doors they stay as they are.
+    pub fn take(&self, loaded: Loaded, doors: Option<Doors>) {
         *self.loaded.write().expect(NO_PANIC) = Arc::new(loaded);
+        if let Some(doors) = doors {
+            *self.doors.write().expect(NO_PANIC) = doors;
+        }
         // Held, so that rules do not overtake newer ones on their way to the shards.
-        let _held = self.dynsec.as_ref().map(|dynsec| dynsec.lock().expect(NO_PANIC));
-        let roles = _held.as_ref().map(|dynsec| dynsec.roles());
+        let held = self.dynsec.as_ref().map(|dynsec| dynsec.lock().expect(NO_PANIC));
+        let roles = held.as_ref().map(|dynsec| dynsec.roles());
         self.tell_policy(Policy { roles, ..self.policy_of_files() });
-        Ok(warnings)
     }
 
     /// Starts what goes on by itself, and remembers whom to tell of changes.
@@ -143,21 +149,20 @@ impl Backends {
 
     fn policy_of_files(&self) -> Policy {
         let loaded = self.loaded();
-        let door = Door { anonymous: false, identity: self.args.use_identity_as_username };
-        let doors = self.doors.anonymous.iter().map(|anonymous| Door { anonymous: *anonymous, ..door });
+        let doors = self.doors.read().expect(NO_PANIC).clone();
         let mut methods: Vec<Box<dyn Method>> = Vec::new();
         if let Some(users) = &loaded.scram {
             for hash in Hash::ALL {
                 methods.push(Box::new(Scram::new(hash, users.clone(), self.secret())));
             }
         }
-        if self.doors.test_auth {
+        if doors.test_auth {
             methods.push(Box::new(TestMethod));
         }
         let controls = if self.dynsec.is_some() { vec![dynsec::TOPIC.into()] } else { Vec::new() };
         Policy {
-            doors: doors.collect(),
-            door,
+            doors: doors.doors,
+            door: Door { anonymous: false, identity: false },
             verifies: self.args.verifies(),
             methods: Methods::from(methods),
             bans: loaded.bans.clone(),

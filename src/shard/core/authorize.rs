@@ -8,7 +8,7 @@ use crate::auth::rule::{Operation, RuleName};
 use crate::codec::{Publish, QoS, ReasonCode, Subscribe};
 use crate::router::Route;
 use crate::session::Session;
-use crate::session::message::{Publication, SessionKey};
+use crate::session::message::{Message, Publication, SessionKey};
 use crate::time::Time;
 use crate::topic::parse_shared;
 use std::rc::{Rc, Weak};
@@ -53,7 +53,7 @@ pub(super) fn may_receive(policy: &Policy, session: &Session, topic: &str) -> bo
 impl Core {
     /// New rules: for all that happens from now on. Clients that are banned now are ended.
     pub(super) fn take_policy(&mut self, now: Time, policy: Arc<Policy>) {
-        self.restricts = policy.restricts();
+        (self.restricts, self.asks) = (policy.restricts(), policy.asks);
         self.policy = policy;
         self.router.forget_routes();
         let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
@@ -280,12 +280,15 @@ impl Core {
         if !self.restricts {
             return;
         }
+        let mut stored = Vec::new();
         let Core { sessions, policy, counters, .. } = self;
-        let session = &mut sessions[session as usize];
-        let Some(mut outgoing) = session.outgoing.take() else { return };
-        let dropped = outgoing.drop_queued(|message| !may_receive(policy, session, message.topic()));
-        counters.denied_receive += dropped;
-        session.outgoing = Some(outgoing);
+        let entry = &mut sessions[session as usize];
+        let Some(mut outgoing) = entry.outgoing.take() else { return };
+        let is_denied = |message: &Message| !may_receive(policy, entry, message.topic());
+        counters.denied_receive +=
+            outgoing.drop_queued(is_denied, &mut |delivery| stored.extend(delivery.stored()));
+        entry.outgoing = Some(outgoing);
+        stored.into_iter().for_each(|stored| self.store_finished(session, stored));
     }
 }
 

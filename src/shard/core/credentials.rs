@@ -169,13 +169,12 @@ impl Core {
         access.is_none_or(|access| self.may(access, client_id, Operation::Publish, topic))
     }
 
-    /// Drops a will that its client may not leave any more.
-    pub(super) fn check_will(&mut self, slot: u32, will: Box<Will>) -> Option<Box<Will>> {
+    /// Whether the client of a session may still leave its will; if not, that is counted.
+    pub(super) fn may_leave_own_will(&mut self, slot: u32, will: &Will) -> bool {
         let session = &self.sessions[slot as usize];
-        if self.may_leave_will(session.access.as_deref(), &session.client_id, will.message.topic()) {
-            return Some(will);
-        }
-        self.counters.denied_publish += 1;
-        None
+        let is_allowed =
+            self.may_leave_will(session.access.as_deref(), &session.client_id, will.message.topic());
+        self.counters.denied_publish += u64::from(!is_allowed);
+        is_allowed
     }
 }

@@ -61,7 +61,7 @@ impl Core {
             Timer::Resume(conn) => self.resume(now, conn),
             Timer::Retained => self.expire_retained(now),
             Timer::Sys => self.publish_sys(now),
-            Timer::Shutdown => self.end_shutdown(),
+            Timer::Shutdown => self.end_shutdown(now),
         }
     }
 

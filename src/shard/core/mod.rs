@@ -2,9 +2,10 @@
 //!
 //! All MQTT rules live below this type; the shell (`shard::runtime`) only carries bytes. Each file beside this one
 //! is a chapter of the same `impl Core`: `input` cuts packets, `connect` and `registrar` bring a client to its
-//! session, `publish` and `deliver` move messages, `acknowledge` finishes them, `subscribe`, `retained` and `shared`
+//! session, `publish` and `deliver` move messages, `acknowledge` finishes them, `acknowledged_runs` takes rows of both at once, `subscribe`, `retained` and `shared`
 //! are what their names say, `close` ends connections and sessions.
 mod acknowledge;
+mod acknowledged_runs;
 mod audit;
 mod authenticate;
 mod authorize;
@@ -14,12 +15,14 @@ mod connection;
 mod credentials;
 mod deadlines;
 mod deliver;
+mod durable;
 mod hold;
 mod input;
 mod mesh;
 mod publish;
 mod rate;
 mod registrar;
+mod restore;
 mod retained;
 mod scans;
 mod shared;
@@ -42,8 +45,10 @@ use crate::session::{Session, Will};
 use crate::slots::Slots;
 use crate::time::Time;
 pub use authorize::Denial;
+use close::AfterWill;
 use connection::Connection;
 use deadlines::Timer;
+use durable::Store;
 use hashbrown::HashTable;
 use registrar::Registrar;
 use retained::Retained;
@@ -143,6 +148,10 @@ pub enum Action {
 /// A message from an ordinary thread.
 #[derive(Debug)]
 pub enum Command {
+    /// Everything up to this batch of the shard is stored.
+    Stored(u64),
+    /// Space for storing runs short: nothing that must be stored is taken on; or there is enough of it again.
+    StorageFull(bool),
     /// Publish wills, tell version 5 clients 0x8B, close; [`Core::is_stopped`] turns true when all is sent or time is up.
     Shutdown,
     /// What was found out about a connection of this shard ([`Action::Ask`]).
@@ -158,6 +167,8 @@ pub enum Command {
     EndUser(Box<str>),
     /// End the connection of this client id, likewise.
     EndClient(Box<str>),
+    /// Other bounds from now on. What a client was told in CONNACK must be the same in them.
+    Limits(Arc<Limits>),
 }
 
 /// One shard's connections, sessions, subscriptions, retained messages and timers.
@@ -169,6 +180,8 @@ pub struct Core {
     policy: Arc<Policy>,
     /// Whether there are rules about topics: the one question on the way of every message.
     restricts: bool,
+    /// Whether somebody else is asked about what they do not decide.
+    asks: bool,
     denials: authorize::Denials,
     connections: Slots<Connection>,
     generations: u32,
@@ -189,7 +202,7 @@ pub struct Core {
     /// Connections to be ended as soon as nothing is in the middle of using them.
     doomed: VecDeque<close::Doomed>,
     /// Wills to be published as soon as nothing else is being published.
-    wills: VecDeque<Box<Will>>,
+    wills: VecDeque<(Box<Will>, AfterWill)>,
     timers: TimerWheel<Timer>,
     /// The timer of each session without a connection, by slot.
     session_timers: Vec<Option<TimerId>>,
@@ -200,6 +213,8 @@ pub struct Core {
     counters: Counters,
     sys: Sys,
     stopping: Stopping,
+    /// Absent where nothing survives the process.
+    store: Option<Box<Store>>,
 }
 
 impl Core {
@@ -234,9 +249,11 @@ impl Core {
             counters: Counters::default(),
             sys: Sys::new(shards),
             stopping: Stopping::No,
+            store: None,
             keys,
             limits,
             restricts: policy.restricts(),
+            asks: policy.asks,
             denials: authorize::Denials::default(),
             policy,
         };
@@ -295,6 +312,8 @@ impl Core {
     /// A command from an ordinary thread.
     pub fn handle_command(&mut self, now: Time, command: Command) {
         match command {
+            Command::Stored(number) => self.handle_stored(number),
+            Command::StorageFull(is_full) => self.handle_storage_full(is_full),
             Command::Shutdown => self.begin_shutdown(now),
             Command::Answer { conn, answer } => self.handle_answer(now, conn, answer),
             Command::Policy(policy) => self.take_policy(now, policy),
@@ -302,6 +321,7 @@ impl Core {
                 session.access.as_ref().is_some_and(|access| access.user.as_deref() == Some(&*user))
             }),
             Command::EndClient(id) => self.end_clients(now, |_, session| *session.client_id == *id),
+            Command::Limits(limits) => self.limits = limits,
         }
         self.settle(now);
     }
@@ -340,10 +360,16 @@ impl Core {
         None
     }
 
-    /// The unsent bytes of a live connection.
+    /// The unsent bytes of a live connection that may leave.
     pub fn output(&mut self, conn: ConnId) -> Option<&mut Output> {
         let connection = self.connections.get_mut(conn.slot as usize)?;
-        (connection.generation == conn.generation).then_some(&mut connection.output)
+        if connection.generation != conn.generation {
+            return None;
+        }
+        Some(match &mut connection.gated {
+            None => &mut connection.output,
+            Some(gated) => &mut gated.ready,
+        })
     }
 
     /// After [`Action::Close`]: the bytes still to be sent.
@@ -357,9 +383,9 @@ impl Core {
         &mut self.outboxes[usize::from(peer)]
     }
 
-    /// False while an outbox is over its mark: the shell leaves received bytes unread, but goes on with everything else.
+    /// False while an outbox is over its mark, or too much waits to be stored: the shell leaves received bytes unread, but goes on with everything else.
     pub fn wants_input(&self) -> bool {
-        self.outboxes.iter().all(|outbox| outbox.len() < self.limits.overflow_mark)
+        self.outboxes.iter().all(|outbox| outbox.len() < self.limits.overflow_mark) && !self.is_store_behind()
     }
 
     /// True once a shutdown is finished.
@@ -393,8 +419,8 @@ impl Core {
                 self.open_envelope(now, self.shard, envelope);
             } else if let Some(doomed) = self.doomed.pop_front() {
                 self.end_doomed(now, doomed);
-            } else if let Some(will) = self.wills.pop_front() {
-                self.publish_will(now, *will);
+            } else if let Some((will, after)) = self.wills.pop_front() {
+                self.publish_will(now, *will, after);
             } else {
                 return;
             }

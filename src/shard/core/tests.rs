@@ -35,7 +35,7 @@ impl Broker {
             for from in 0..self.0.len() {
                 while let Some(action) = self.0[from].poll_action() {
                     if let Action::Handoff { conn } = action {
-                        self.0[from].complete_handoff(conn, Socket(0));
+                        self.0[from].complete_handoff(conn, Socket::plain(0));
                     }
                 }
                 for to in 0..self.0.len() {
@@ -125,7 +125,11 @@ fn a_message_for_a_client_that_a_shutdown_has_closed_harms_nobody() {
     core.handle_deadlines(NOW + 1000);
     assert!(core.is_stopped());
     let message = Message::new("t", &[], b"late", QoS::AtLeastOnce, false, Time::NEVER, SessionKey::BROKER);
-    core.handle_envelope(NOW + 1001, 0, Envelope::Publish(Box::new(RoutedMessage { message, retained: 0 })));
+    core.handle_envelope(
+        NOW + 1001,
+        0,
+        Envelope::Publish(Box::new(RoutedMessage { message, retained: 0, unit: 0 })),
+    );
     assert_eq!(core.counters().clients_connected, 0);
 }
 
@@ -330,7 +334,7 @@ fn the_origin_of_a_connection_moves_with_it() {
         let envelope = broker.0[from].outbox(to as u8).pop_front().expect("a question, then its answer");
         broker.0[to].handle_envelope(NOW, from as u8, envelope);
     }
-    broker.0[0].complete_handoff(conn, Socket(0));
+    broker.0[0].complete_handoff(conn, Socket::plain(0));
     match broker.0[0].outbox(1).pop_front() {
         Some(Envelope::Handoff(handoff)) => assert_eq!(handoff.origin, origin),
         other => panic!("{other:?}"),

@@ -1,0 +1,233 @@
+//! Settings that change while the broker runs: all of them with SIGHUP, certificates when their files change.
+//!
+//! Everything is read and checked before anything is changed, so that a mistake changes nothing.
+use super::{doors_of, usable_cores};
+use crate::auth::backend::Backends;
+use crate::config::Settings;
+use crate::config::keys::Setting;
+use crate::config::listener::ListenerSettings;
+use crate::config::sources::{Loaded, Sources};
+use crate::limits::Limits;
+use crate::net::door::{Door, DoorState};
+use crate::shard::core::Command;
+use crate::shard::mesh::CommandSender;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// Time between two looks at the files of certificates.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Keys outside listeners whose change is taken up at once. The others need another start: they are about threads and
+/// sockets, or a client was told them in CONNACK and may rely on them.
+const AT_ONCE: [&str; 18] = [
+    "connect-timeout",
+    "max-connections",
+    "max-group-queue",
+    "max-inflight",
+    "max-keep-alive",
+    "max-publish-bytes",
+    "max-publish-rate",
+    "max-queued-bytes",
+    "max-queued-messages",
+    "max-retained",
+    "max-session-expiry",
+    "max-sessions",
+    "max-subscriptions",
+    "max-topic-levels",
+    "min-wildcard-depth",
+    "output-mark",
+    "output-max",
+    "queue-policy",
+];
+
+/// What the broker runs with.
+pub struct Current {
+    sources: Sources,
+    found: Vec<Setting>,
+    settings: Settings,
+    doors: Arc<[Arc<Door>]>,
+    backends: Arc<Backends>,
+    watched: Watched,
+}
+
+impl Current {
+    /// As it was started.
+    pub fn new(
+        sources: Sources,
+        loaded: Loaded,
+        settings: Settings,
+        doors: Arc<[Arc<Door>]>,
+        backends: Arc<Backends>,
+        watched: Watched,
+    ) -> Current {
+        let current = Current { sources, found: loaded.found, settings, doors, backends, watched };
+        current.watched.watch(&current.settings);
+        current
+    }
+
+    /// Reads all settings again and takes up what can change; the answer is what there is to say about it. An error
+    /// is one sentence, and nothing is changed.
+    pub fn reload(&mut self, commands: &[CommandSender<Command>]) -> Result<Vec<String>, String> {
+        let loaded = self.sources.load()?;
+        let mut remarks = loaded.warnings.clone();
+        let settings = loaded.check(&usable_cores())?;
+        let same = |one: &ListenerSettings, other: &ListenerSettings| {
+            one.address == other.address && one.transport == other.transport
+        };
+        let (old, new) = (&self.settings.listeners, &settings.listeners);
+        let same_places = old.len() == new.len() && old.iter().zip(new).all(|(old, new)| same(old, new));
+        if !same_places {
+            remarks
+                .push("where to listen, and what is spoken there, changes with the next start".to_string());
+        }
+        let states = if same_places { load_doors(new, &mut remarks)? } else { Vec::new() };
+        let (loaded_auth, warnings) = self.backends.read()?;
+        remarks.extend(warnings);
+        let later = changed(&self.found, &loaded.found).filter(|key| !AT_ONCE.contains(&key.as_str()));
+        remarks.extend(later.map(|key| format!("{key} changes with the next start")));
+        let limits = Limits { shutdown_ms: self.settings.limits.shutdown_ms, ..settings.limits.clone() };
+        let limits = Arc::new(with_promises_of(&self.settings.limits, limits));
+        for commands in commands {
+            let refused = "a shard has too many commands to do; try again".to_string();
+            commands.send(Command::Limits(limits.clone())).map_err(|_| refused)?;
+        }
+        self.doors.iter().zip(states).for_each(|(door, state)| door.replace(state));
+        self.backends.take(loaded_auth, same_places.then(|| doors_of(&settings)));
+        self.settings.limits = (*limits).clone();
+        if same_places {
+            self.settings.listeners = settings.listeners;
+        }
+        self.found = loaded.found;
+        self.watched.watch(&self.settings);
+        Ok(remarks)
+    }
+
+    /// Reads the files of certificates again.
+    pub fn reload_files(&mut self) -> Result<Vec<String>, String> {
+        let mut remarks = Vec::new();
+        let states = load_doors(&self.settings.listeners, &mut remarks)?;
+        self.doors.iter().zip(states).for_each(|(door, state)| door.replace(state));
+        Ok(remarks)
+    }
+}
+
+/// Reads what files the listeners name.
+pub fn load_doors(
+    listeners: &[ListenerSettings],
+    remarks: &mut Vec<String>,
+) -> Result<Vec<DoorState>, String> {
+    let load = |listener: &ListenerSettings| {
+        let (state, warnings) = DoorState::load(listener.door.clone())?;
+        remarks.extend(warnings);
+        Ok(state)
+    };
+    listeners.iter().map(load).collect()
+}
+
+/// The keys whose values differ.
+fn changed(old: &[Setting], new: &[Setting]) -> impl Iterator<Item = String> {
+    let value = |settings: &[Setting], key: &str| {
+        settings.iter().find(|setting| setting.key == key).map(|setting| setting.values.clone())
+    };
+    let mut keys: Vec<String> = old.iter().chain(new).map(|setting| setting.key.clone()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys.retain(|key| value(old, key) != value(new, key));
+    keys.into_iter()
+}
+
+/// The new limits, with what clients were told in CONNACK, and what was made at start, as it was.
+fn with_promises_of(old: &Limits, new: Limits) -> Limits {
+    Limits {
+        max_packet: old.max_packet,
+        receive_maximum: old.receive_maximum,
+        topic_alias_maximum: old.topic_alias_maximum,
+        topic_alias_maximum_outgoing: old.topic_alias_maximum_outgoing,
+        max_qos: old.max_qos,
+        retain_available: old.retain_available,
+        response_information: old.response_information.clone(),
+        sys_interval_ms: old.sys_interval_ms,
+        overflow_mark: old.overflow_mark,
+        ..new
+    }
+}
+
+/// The files that are looked at from time to time.
+#[derive(Clone, Default)]
+pub struct Watched {
+    files: Arc<Mutex<Vec<(PathBuf, Stamp)>>>,
+}
+
+/// What changes with a file: when it was written, its length, and which one it is.
+type Stamp = Option<(i64, i64, u64, u64)>;
+
+fn stamp(path: &PathBuf) -> Stamp {
+    let meta = fs::metadata(path).ok()?;
+    Some((meta.mtime(), meta.mtime_nsec(), meta.len(), meta.ino()))
+}
+
+impl Watched {
+    fn watch(&self, settings: &Settings) {
+        let of_door = |listener: &ListenerSettings| listener.door.tls.clone();
+        let files = settings.listeners.iter().filter_map(of_door).flat_map(|tls| {
+            let pairs = tls.certificates.into_iter().flat_map(|(certificate, key)| [certificate, key]);
+            pairs.chain(tls.client_authority).chain(tls.revoked).collect::<Vec<_>>()
+        });
+        let files = files.map(|path| (path.clone(), stamp(&path))).collect();
+        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = files;
+    }
+
+    /// Some file is not what it was when this was asked last.
+    fn has_changed(&self) -> bool {
+        let mut changed = false;
+        for (path, known) in self.files.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+            let now = stamp(path);
+            changed |= now != *known;
+            *known = now;
+        }
+        changed
+    }
+
+    /// Looks from time to time, on a thread of its own, until `tell` says that nobody listens any more.
+    pub fn begin(&self, tell: impl Fn() -> bool + Send + 'static) -> std::io::Result<()> {
+        let watched = self.clone();
+        let look = move || {
+            loop {
+                thread::sleep(LOOK_EVERY);
+                if watched.has_changed() && !tell() {
+                    return;
+                }
+            }
+        };
+        thread::Builder::new().name("ringmq-files".to_string()).spawn(look).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ServeArgs;
+    use crate::config::keys::{Keys, Origin};
+
+    #[test]
+    fn what_changes_at_once_are_keys() {
+        let keys = Keys::of::<ServeArgs>();
+        AT_ONCE.iter().for_each(|key| assert!(keys.get(key).is_some(), "{key}"));
+    }
+
+    #[test]
+    fn only_values_count_as_changes() {
+        let setting = |key: &str, value: &str, line| Setting {
+            key: key.to_string(),
+            values: vec![value.to_string()],
+            origin: Origin::File(line),
+        };
+        let old = [setting("a", "1", 1), setting("b", "1", 2), setting("c", "1", 3)];
+        let new = [setting("a", "1", 7), setting("b", "2", 2), setting("d", "1", 3)];
+        assert_eq!(changed(&old, &new).collect::<Vec<_>>(), ["b", "c", "d"]);
+    }
+}
