@@ -16,8 +16,11 @@ fn file() -> String {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique("dynsec"));
     let path = path.to_str().unwrap().to_string();
     std::fs::remove_file(&path).ok();
-    let init = Command::new(env!("CARGO_BIN_EXE_ringmq")).args(["dynsec", "init", &path, "admin", "adminpw"]);
-    assert!({ init }.status().unwrap().success());
+    let init = Command::new(env!("CARGO_BIN_EXE_ringmq"))
+        .args(["dynsec", "init", &path, "admin", "adminpw"])
+        .output()
+        .unwrap();
+    assert!(init.status.success(), "{init:?}");
     path
 }
 
@@ -172,7 +175,10 @@ fn messages_that_are_no_commands_are_answered() {
             r#"{"commands":[{"command":"fly","correlationData":"x"}]}"#,
             r#""correlationData":"x","error":"Unknown command""#,
         ),
-        (r#"{"commands":[{"command":"createRole","rolename":"r","acls":[{"acltype":"x"}]}]}"#, "acltype"),
+        (
+            r#"{"commands":[{"command":"createRole","rolename":"r","acls":[{"acltype":"x","topic":"t"}]}]}"#,
+            "Invalid/missing acltype",
+        ),
         (r#"{"commands":[{"command":"createClient","username":1}]}"#, "Invalid/missing username"),
         (
             r#"{"commands":[{"command":"createClient","username":"x","roles":[{"rolename":"none"}]}]}"#,

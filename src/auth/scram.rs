@@ -365,6 +365,7 @@ fn unescape(name: &str) -> Option<String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::sync::LazyLock;
 
     /// The example of RFC 7677, with the server's nonce of there.
     #[test]
@@ -399,11 +400,16 @@ mod tests {
     }
 
     fn method(hash: Hash) -> Scram {
-        let text = |name: &str, password: &[u8]| {
-            format!("{name}:{}\n", Credentials::new(hash, password, b"salt", LEAST_ROUNDS).text())
-        };
-        let users = Users::parse(&(text("ann", b"secret") + &text("a,b=c", b"other"))).unwrap();
-        Scram::new(hash, Arc::new(users), [7; 32])
+        static USERS: LazyLock<Arc<Users>> = LazyLock::new(|| {
+            let line = |(name, password, hash): (&str, &[u8], Hash)| {
+                format!("{name}:{}\n", Credentials::new(hash, password, b"salt", LEAST_ROUNDS).text())
+            };
+            let both = |name: &'static str, password: &'static [u8]| {
+                Hash::ALL.map(|hash| line((name, password, hash))).concat()
+            };
+            Arc::new(Users::parse(&(both("ann", b"secret") + &both("a,b=c", b"other"))).unwrap())
+        });
+        Scram::new(hash, USERS.clone(), [7; 32])
     }
 
     /// What a client does; `change` makes it do something else in its last message.

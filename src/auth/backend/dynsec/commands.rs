@@ -208,7 +208,13 @@ fn run_one(state: &mut State, name: &str, fields: &Fields<'_>, changes: &mut Cha
     match name {
         "setDefaultACLAccess" => {
             for acl in fields.list("acls")?.ok_or("Missing/invalid actions array")? {
-                let allow = acl.flag("allow")?.ok_or("Invalid/missing allow")?;
+                // mosquitto_ctrl 2.0 says it in words.
+                let allow = match (acl.flag("allow")?, acl.optional("access")?) {
+                    (Some(allow), _) => allow,
+                    (None, Some("allow")) => true,
+                    (None, Some("deny")) => false,
+                    _ => return Err("Invalid/missing allow".to_string()),
+                };
                 match acl.required("acltype")? {
                     "publishClientSend" => state.defaults.publish_client_send = allow,
                     "publishClientReceive" => state.defaults.publish_client_receive = allow,
