@@ -181,6 +181,16 @@ impl<'a> Run<'a> {
         })
     }
 
+    /// The packets one by one, each as a run.
+    pub fn packets(&self) -> impl Iterator<Item = Run<'a>> + use<'a> {
+        let mut rest = *self;
+        std::iter::from_fn(move || {
+            let (first, others) = rest.split(1);
+            rest = others;
+            (first.count > 0).then_some(first)
+        })
+    }
+
     /// Its first `count` packets, at most all, and the others.
     pub fn split(&self, count: usize) -> (Run<'a>, Run<'a>) {
         let (mut first, mut rest) = (*self, *self);
@@ -313,6 +323,8 @@ mod tests {
             assert_eq!((first.count + rest.count, first.payload_bytes + rest.payload_bytes), (2, 3));
             assert_eq!([first.bytes, rest.bytes].concat(), run.bytes);
         }
+        let lengths: Vec<(u32, usize)> = run.packets().map(|one| (one.count, one.bytes.len())).collect();
+        assert_eq!(lengths, [(1, 8), (1, 9)]);
     }
 
     #[test]
