@@ -95,8 +95,8 @@ impl Stream {
         let limits = Limits { sys_interval_ms: 0, max_subscriptions: usize::MAX, ..Limits::default() };
         let limits = Arc::new(limits);
         let core = |shard| {
-            let (limits, methods) = (limits.clone(), Arc::new([]));
-            Core::new(CoreConfig { shard, shards, seed: 7, limits, methods }, NOW)
+            let (limits, policy) = (limits.clone(), Arc::default());
+            Core::new(CoreConfig { shard, shards, seed: 7, limits, policy }, NOW)
         };
         Stream {
             cores: (0..shards).map(core).collect(),

@@ -1,4 +1,5 @@
 //! Settings of `ringmq serve`: flags, environment and a file, checked.
+pub mod auth;
 pub mod command;
 pub mod file;
 pub mod keys;
@@ -10,6 +11,7 @@ pub mod store;
 pub mod units;
 
 use crate::limits::{Limits, MAX_SHARDS, QueuePolicy};
+use auth::AuthArgs;
 use clap::Parser;
 use listener::ListenerSettings;
 use std::fmt::Display;
@@ -35,7 +37,7 @@ pub struct ServeArgs {
     /// Address and port to listen on; may be given several times. A port alone means 127.0.0.1, port 0 any free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:1883", help_heading = "Network")]
     pub listen: Vec<ListenAddress>,
-    /// Let everybody in without a password; needed to listen on anything but loopback
+    /// Let clients in that do not say who they are; needed to listen on anything but loopback without passwords
     #[arg(long, help_heading = "Network")]
     pub allow_anonymous: bool,
     /// Text that clients may ask for as Response Information, usually a topic prefix [default: none]
@@ -50,6 +52,10 @@ pub struct ServeArgs {
     /// Cores to use, like 0,2-5; more shards than cores share them in turn [default: all this process may run on]
     #[arg(long, value_name = "LIST")]
     pub cores: Option<Cores>,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub auth: AuthArgs,
 
     /// Connections at a time; one more is closed at once
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_connections, value_parser = count(1), help_heading = "Connections")]
@@ -101,6 +107,15 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = Limits::default().topic_alias_maximum_outgoing, help_heading = "Sessions")]
     pub topic_alias_max_outgoing: u16,
 
+    /// Messages a second that one connection may publish; above it the connection is not read for a while. 0: no bound
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_publish_rate, help_heading = "Messages")]
+    pub max_publish_rate: u32,
+    /// Payload bytes a second that one connection may publish, likewise. 0: no bound (to 1T)
+    #[arg(long, value_name = "SIZE", default_value_t = Size(Limits::default().max_publish_bytes), help_heading = "Messages")]
+    pub max_publish_bytes: Size,
+    /// Levels at the beginning of a subscription's filter that must not be wildcards (0 to 65535)
+    #[arg(long, value_name = "N", default_value_t = Limits::default().min_wildcard_depth as u16, help_heading = "Messages")]
+    pub min_wildcard_depth: u16,
     /// Highest QoS that is taken and granted (0, 1 or 2)
     #[arg(long, value_name = "QOS", default_value_t = Limits::default().max_qos, value_parser = clap::value_parser!(u8).range(0..=2), help_heading = "Messages")]
     pub max_qos: u8,
@@ -166,6 +181,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Whether the authentication method for tests is offered.
     pub test_auth: bool,
+    /// Who may come in, and who may do what.
+    pub auth: AuthArgs,
     /// Where what must survive is kept; nothing survives without it.
     pub store: Option<StoreSettings>,
 }
@@ -179,8 +196,10 @@ impl ServeArgs {
                 return Err(format!("{address} is to be listened on twice; give each address once"));
             }
         }
+        self.auth.check()?;
         let (placement, limits, store) = (self.placement(usable)?, self.limits()?, self.store.check()?);
-        Ok(Settings { listeners, placement, limits, test_auth: self.enable_test_auth, store })
+        let (test_auth, auth) = (self.enable_test_auth, self.auth.clone());
+        Ok(Settings { listeners, placement, limits, test_auth, auth, store })
     }
 
     fn placement(&self, usable: &[usize]) -> Result<Vec<usize>, String> {
@@ -250,6 +269,10 @@ impl ServeArgs {
             max_group_queue: self.max_group_queue,
             overflow_mark: self.overflow_mark as usize,
             store_mark: size("--store-mark", self.store.store_mark, Size(64 << 10)..=Size(1 << 34))?,
+            max_publish_rate: self.max_publish_rate,
+            max_publish_bytes: size("--max-publish-bytes", self.max_publish_bytes, Size(0)..=Size(1 << 40))?
+                as u64,
+            min_wildcard_depth: self.min_wildcard_depth.into(),
             max_qos: self.max_qos,
             retain_available: !self.no_retain,
             response_information: self.response_information.clone(),

@@ -169,11 +169,21 @@ impl Router {
 
     /// Everyone who is interested in `topic`; remembered until something about it changes.
     pub fn route(&mut self, topic: &str) -> Rc<Route> {
+        self.route_for(topic, |_| true)
+    }
+
+    /// Like [`Router::route`], with those sessions of this shard only that `keep` allows when the route is made.
+    pub fn route_for(&mut self, topic: &str, keep: impl FnMut(u32) -> bool) -> Rc<Route> {
         if let Some(route) = self.cache.get(topic) {
             return route;
         }
-        let route = self.find(topic);
+        let route = self.find(topic, keep);
         self.cache.insert(route)
+    }
+
+    /// What is remembered may be wrong: somebody is allowed more or less.
+    pub fn forget_routes(&mut self) {
+        self.cache.invalidate("#");
     }
 
     /// Whether a remembered route still holds.
@@ -196,13 +206,14 @@ impl Router {
         self.groups.len()
     }
 
-    fn find(&self, topic: &str) -> Route {
+    fn find(&self, topic: &str, mut keep: impl FnMut(u32) -> bool) -> Route {
         let mut subscribers: Vec<Subscriber> = Vec::new();
         let mut filters = 0;
         self.local.for_each_match(topic, |filter| {
             filters += 1;
             subscribers.extend_from_slice(&filter.subscribers);
         });
+        subscribers.retain(|subscriber| keep(subscriber.session));
         let shards = self.interest.shards(topic);
         let groups = self.groups.matching(topic);
         Route::new(topic, subscribers, filters > 1, groups, shards)

@@ -83,6 +83,15 @@ pub struct CommandSender<C> {
 }
 
 impl<C> CommandSender<C> {
+    /// Sends, and waits while `MAX_COMMANDS` wait already: for threads that have nothing better to do. Gives the command
+    /// back when the shard has ended.
+    pub fn send_patiently(&self, command: C) -> Result<(), C> {
+        self.commands.send(command).map_err(|refused| refused.into_inner())?;
+        fence(Ordering::SeqCst);
+        self.doorbell.ring();
+        Ok(())
+    }
+
     /// Sends without waiting; gives the command back when `MAX_COMMANDS` wait already or the shard has ended.
     pub fn send(&self, command: C) -> Result<(), C> {
         match self.commands.try_send(command) {

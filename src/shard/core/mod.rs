@@ -8,15 +8,19 @@ mod acknowledge;
 mod acknowledged_runs;
 mod audit;
 mod authenticate;
+mod authorize;
 mod close;
 mod connect;
 mod connection;
+mod credentials;
 mod deadlines;
 mod deliver;
 mod durable;
+mod hold;
 mod input;
 mod mesh;
 mod publish;
+mod rate;
 mod registrar;
 mod restore;
 mod retained;
@@ -31,13 +35,16 @@ mod tests;
 use super::envelope::{Envelope, Socket};
 use super::output::{BufferPool, Output};
 use super::timer_wheel::{TimerId, TimerWheel};
-use crate::auth::{Methods, Origin};
+use crate::auth::Origin;
+use crate::auth::access::Policy;
+use crate::auth::decision::{Answer, Question};
 use crate::limits::Limits;
 use crate::metrics::Counters;
 use crate::router::{Keys, Router};
 use crate::session::{Session, Will};
 use crate::slots::Slots;
 use crate::time::Time;
+pub use authorize::Denial;
 use close::AfterWill;
 use connection::Connection;
 use deadlines::Timer;
@@ -76,8 +83,8 @@ pub struct CoreConfig {
     pub seed: u64,
     /// The bounds.
     pub limits: Arc<Limits>,
-    /// Methods of enhanced authentication.
-    pub methods: Methods,
+    /// Who may come in, and who may do what.
+    pub policy: Arc<Policy>,
 }
 
 /// How a connection ended, as the network saw it.
@@ -121,6 +128,16 @@ pub enum Action {
         /// The connection.
         conn: ConnId,
     },
+    /// Have an ordinary thread find something out, and tell with [`Core::handle_answer`]: what it found, or at once that
+    /// it cannot be asked.
+    Ask {
+        /// The connection that it is about.
+        conn: ConnId,
+        /// What to find out.
+        question: Question,
+    },
+    /// Tell the operator that a client was not allowed something.
+    Report(Box<Denial>),
     /// Give the socket up (no operation is in flight) and call [`Core::complete_handoff`] with it.
     Handoff {
         /// The connection.
@@ -137,6 +154,19 @@ pub enum Command {
     StorageFull(bool),
     /// Publish wills, tell version 5 clients 0x8B, close; [`Core::is_stopped`] turns true when all is sent or time is up.
     Shutdown,
+    /// What was found out about a connection of this shard ([`Action::Ask`]).
+    Answer {
+        /// The connection.
+        conn: ConnId,
+        /// The answer.
+        answer: Answer,
+    },
+    /// New rules.
+    Policy(Arc<Policy>),
+    /// End the connections of this user, as an administrator would.
+    EndUser(Box<str>),
+    /// End the connection of this client id, likewise.
+    EndClient(Box<str>),
     /// Other bounds from now on. What a client was told in CONNACK must be the same in them.
     Limits(Arc<Limits>),
 }
@@ -147,7 +177,12 @@ pub struct Core {
     shards: u8,
     keys: Keys,
     limits: Arc<Limits>,
-    methods: Methods,
+    policy: Arc<Policy>,
+    /// Whether there are rules about topics: the one question on the way of every message.
+    restricts: bool,
+    /// Whether somebody else is asked about what they do not decide.
+    asks: bool,
+    denials: authorize::Denials,
     connections: Slots<Connection>,
     generations: u32,
     sessions: Slots<Session>,
@@ -185,7 +220,7 @@ pub struct Core {
 impl Core {
     /// A core without connections.
     pub fn new(config: CoreConfig, now: Time) -> Core {
-        let CoreConfig { shard, shards, seed, limits, methods } = config;
+        let CoreConfig { shard, shards, seed, limits, policy } = config;
         let keys = Keys::new(seed);
         let mut core = Core {
             shard,
@@ -217,7 +252,10 @@ impl Core {
             store: None,
             keys,
             limits,
-            methods,
+            restricts: policy.restricts(),
+            asks: policy.asks,
+            denials: authorize::Denials::default(),
+            policy,
         };
         core.arm_sys(now);
         core
@@ -277,6 +315,12 @@ impl Core {
             Command::Stored(number) => self.handle_stored(number),
             Command::StorageFull(is_full) => self.handle_storage_full(is_full),
             Command::Shutdown => self.begin_shutdown(now),
+            Command::Answer { conn, answer } => self.handle_answer(now, conn, answer),
+            Command::Policy(policy) => self.take_policy(now, policy),
+            Command::EndUser(user) => self.end_clients(now, |_, session| {
+                session.access.as_ref().is_some_and(|access| access.user.as_deref() == Some(&*user))
+            }),
+            Command::EndClient(id) => self.end_clients(now, |_, session| *session.client_id == *id),
             Command::Limits(limits) => self.limits = limits,
         }
         self.settle(now);

@@ -1,5 +1,6 @@
 //! Promises of the core that a client could break once, each as the shortest way to break it.
 use super::*;
+use crate::auth::Methods;
 use crate::auth::test_method::TestMethod;
 use crate::codec::QoS;
 use crate::codec::{
@@ -16,10 +17,14 @@ struct Broker(Vec<Core>);
 
 impl Broker {
     fn new(shards: u8, limits: Limits) -> Broker {
-        let limits = Arc::new(Limits { sys_interval_ms: 0, ..limits });
         let methods: Methods = Arc::new([Box::new(TestMethod) as Box<_>]);
+        Broker::with_policy(shards, limits, Policy { methods, ..Policy::default() })
+    }
+
+    fn with_policy(shards: u8, limits: Limits, policy: Policy) -> Broker {
+        let (limits, policy) = (Arc::new(Limits { sys_interval_ms: 0, ..limits }), Arc::new(policy));
         let config =
-            |shard| CoreConfig { shard, shards, seed: 3, limits: limits.clone(), methods: methods.clone() };
+            |shard| CoreConfig { shard, shards, seed: 3, limits: limits.clone(), policy: policy.clone() };
         Broker((0..shards).map(|shard| Core::new(config(shard), NOW)).collect())
     }
 
