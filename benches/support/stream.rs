@@ -284,6 +284,10 @@ impl Stream {
             is_busy = false;
             for shard in 0..self.cores.len() {
                 is_busy |= self.act(shard);
+                if self.cores[shard].next_deadline() <= NOW {
+                    self.cores[shard].handle_deadlines(NOW);
+                    is_busy = true;
+                }
                 for peer in 0..self.cores.len() {
                     while let Some(envelope) = self.cores[shard].outbox(peer as u8).pop_front() {
                         self.cores[peer].handle_envelope(NOW, shard as u8, envelope);

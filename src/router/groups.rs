@@ -118,6 +118,10 @@ impl Groups {
         let slot = *self.by_key.get(&key)?;
         Some(&mut self.groups[slot as usize])
     }
+    /// The slot of the group of this name, if it has a member anywhere.
+    pub fn slot_of(&self, key: GroupKey) -> Option<u32> {
+        self.by_key.get(&key).copied()
+    }
     /// How many groups there are.
     pub fn len(&self) -> usize {
         self.groups.len()

@@ -307,10 +307,7 @@ impl Core {
             self.send(shard, Envelope::Run { bytes, v5: run.v5, publisher });
         }
         for group in &route.groups {
-            for payload in run.payloads() {
-                let publication = plain_publication(&route.topic, payload, QoS::AtMostOnce, publisher);
-                self.publish_to_group(now, *group, &publication);
-            }
+            self.share_run(now, *group, &route.topic, run, publisher);
         }
         self.deliver_run_along(now, route, run, publisher);
     }

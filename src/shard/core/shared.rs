@@ -3,15 +3,16 @@
 //! The publisher's shard chooses a shard by its number of connected members, that shard a member. A message that
 //! finds none is sent on once, then it waits in the group's one queue, on the shard its name hashes to.
 use super::authorize::may_receive;
+use super::publish::plain_publication;
 use super::{Core, ShardId};
 use crate::codec::QoS;
 use crate::router::{Group, Subscriber};
-use crate::session::message::{Message, Publication, SessionKey};
+use crate::session::message::{Message, Publication, SHARE_FROM, SessionKey};
 use crate::session::outgoing::{Delivery, GroupKey};
+use crate::session::run::Run;
 use crate::shard::envelope::{Envelope, SharedMessage};
 use crate::time::Time;
 use hashbrown::HashMap;
-use smallvec::SmallVec;
 use std::collections::VecDeque;
 
 /// Members asked for room before the first of them has to queue.
@@ -81,6 +82,36 @@ impl Core {
         }
     }
 
+    /// Each packet of a run of QoS 0 for the group in `slot` of the router, as it came where the member takes it so.
+    pub(super) fn share_run(
+        &mut self,
+        now: Time,
+        slot: u32,
+        topic: &str,
+        run: &Run<'_>,
+        publisher: SessionKey,
+    ) {
+        for (packet, payload) in run.packets().zip(run.payloads()) {
+            let group = self.router.groups().at(slot);
+            let (key, shard) = (group.key, group.choose_shard());
+            let publication = || plain_publication(topic, payload, QoS::AtMostOnce, publisher);
+            match shard {
+                Some(shard) if shard == self.shard => {
+                    let (Some(member), _) = self.choose_member(slot, topic) else {
+                        self.deliver_to_member(now, key, &publication(), 0);
+                        continue;
+                    };
+                    if member.id != 0 || !self.deliver_run(member.session, &packet, &[], SHARE_FROM) {
+                        self.deliver_to_chosen(now, key, &publication(), member);
+                    }
+                }
+                Some(shard) => self.send_shared(shard, key, publication().message(), 0, false),
+                // Nobody is connected, and nothing of QoS 0 is kept.
+                None => return,
+            }
+        }
+    }
+
     fn send_shared(&mut self, to: ShardId, group: GroupKey, message: Message, hops: u8, for_queue: bool) {
         let unit = self.forward();
         self.send(to, Envelope::Shared(Box::new(SharedMessage { group, message, hops, for_queue, unit })));
@@ -97,12 +128,9 @@ impl Core {
 
     /// To a connected member on this shard, one with room in its window if there is.
     fn deliver_to_member(&mut self, now: Time, key: GroupKey, publication: &Publication<'_>, hops: u8) {
-        if self.router.groups().get(key).is_none() {
-            return;
-        }
-        let (candidates, is_denied) = self.candidates(key, publication.topic);
-        let chosen = candidates.iter().find(|member| self.has_window(member.session)).or(candidates.first());
-        let Some(member) = chosen.copied() else {
+        let Some(slot) = self.router.groups().slot_of(key) else { return };
+        let (member, is_denied) = self.choose_member(slot, publication.topic);
+        let Some(member) = member else {
             let other = self.router.groups().get(key).and_then(|group| group.choose_other(self.shard));
             return match other {
                 Some(shard) if hops == 0 => self.send_shared(shard, key, publication.message(), 1, false),
@@ -111,32 +139,47 @@ impl Core {
                 _ => self.queue_for_group(now, key, publication),
             };
         };
-        let id = [member.id];
-        let ids: &[u32] = if member.id == 0 { &[] } else { &id };
-        let retain = publication.retain && member.retain_as_published;
-        self.deliver(now, member.session, publication, member.qos, retain, ids, Some(key));
+        self.deliver_to_chosen(now, key, publication, member);
     }
 
-    /// Connected members on this shard in the order in which they are to be tried, and whether there are some that may
-    /// not read the topic.
-    fn candidates(&mut self, key: GroupKey, topic: &str) -> (SmallVec<[Subscriber; CANDIDATES]>, bool) {
-        let Core { router, sessions, policy, restricts, .. } = self;
+    /// The connected member on this shard whose turn it is, one with room in its window if there is; and whether some
+    /// member was passed over because it may not read the topic.
+    fn choose_member(&mut self, slot: u32, topic: &str) -> (Option<Subscriber>, bool) {
+        let Core { router, sessions, connections, limits, policy, restricts, .. } = self;
+        let has_window = |session: u32| {
+            let session = &sessions[session as usize];
+            let Some(connection) = session.connection else { return false };
+            let connection = &connections[connection as usize];
+            connection.output.len() <= limits.output_mark
+                && session.outgoing.as_ref().is_none_or(|outgoing| outgoing.can_begin(connection.quota))
+        };
         let mut is_denied = false;
-        let members = router.groups().get(key).into_iter().flat_map(|group| group.candidates());
-        let allowed = members.filter(|member| {
+        let allowed = router.groups().at(slot).candidates().filter(|member| {
             let is_allowed = !*restricts || may_receive(policy, &sessions[member.session as usize], topic);
             is_denied |= !is_allowed;
             is_allowed
         });
-        (allowed.take(CANDIDATES).collect(), is_denied)
+        let mut first = None;
+        for member in allowed.take(CANDIDATES) {
+            if has_window(member.session) {
+                return (Some(member), false);
+            }
+            first.get_or_insert(member);
+        }
+        (first, is_denied)
     }
 
-    fn has_window(&self, session: u32) -> bool {
-        let session = &self.sessions[session as usize];
-        let Some(connection) = session.connection else { return false };
-        let connection = &self.connections[connection as usize];
-        connection.output.len() <= self.limits.output_mark
-            && session.outgoing.as_ref().is_none_or(|outgoing| outgoing.can_begin(connection.quota))
+    fn deliver_to_chosen(
+        &mut self,
+        now: Time,
+        key: GroupKey,
+        publication: &Publication<'_>,
+        member: Subscriber,
+    ) {
+        let id = [member.id];
+        let ids: &[u32] = if member.id == 0 { &[] } else { &id };
+        let retain = publication.retain && member.retain_as_published;
+        self.deliver(now, member.session, publication, member.qos, retain, ids, Some(key));
     }
 
     /// No member is connected: QoS 1 and 2 wait on the group's own shard, up to a bound where the oldest gives way.
