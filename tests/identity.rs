@@ -207,6 +207,10 @@ struct Service {
 }
 
 fn service(answers: impl Fn(&str, &str) -> u16 + Send + Sync + 'static) -> Service {
+    service_with(move |path, body| (answers(path, body), String::new()))
+}
+
+fn service_with(answers: impl Fn(&str, &str) -> (u16, String) + Send + Sync + 'static) -> Service {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let asked = Arc::new(AtomicUsize::new(0));
@@ -236,8 +240,9 @@ fn service(answers: impl Fn(&str, &str) -> u16 + Send + Sync + 'static) -> Servi
                     reader.read_exact(&mut body).unwrap();
                     count.fetch_add(1, Ordering::Relaxed);
                     let path = first.split(' ').nth(1).unwrap();
-                    let status = answers(path, &String::from_utf8(body).unwrap());
-                    let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n");
+                    let (status, text) = answers(path, &String::from_utf8(body).unwrap());
+                    let length = text.len();
+                    let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n\r\n{text}");
                     if stream.write_all(answer.as_bytes()).is_err() {
                         return;
                     }
@@ -346,4 +351,32 @@ fn more_logins_than_may_wait_are_refused_and_the_others_served() {
     drop(release);
     first.expect_connack();
     second.expect_connack();
+}
+
+#[test]
+fn keys_of_tokens_are_fetched_from_a_url() {
+    let key = BASE64_URL_SAFE_NO_PAD.encode(SECRET);
+    let service = service_with(move |path, _| match path {
+        "/keys" => (200, format!(r#"{{"keys":[{{"kty":"oct","kid":"one","k":"{key}"}}]}}"#)),
+        _ => (404, String::new()),
+    });
+    let broker = &Broker::start(1, &["--jwt-jwks-url", &format!("{}/keys", service.address)]);
+    let good = token(&format!(r#"{{"sub":"ann","exp":{}}}"#, seconds() + 1000));
+    let until = std::time::Instant::now() + PATIENCE;
+    // The keys come after the start; nobody is let in before.
+    loop {
+        let mut client = Client::open(broker, Version::V5);
+        client.send(&Connect::new(Version::V5, &unique("c")).user("x").password(&good).encode());
+        match client.receive() {
+            Packet::Connack { code: 0, .. } => break,
+            Packet::Connack { code: NOT_AUTHORIZED, .. } => assert!(std::time::Instant::now() < until),
+            other => panic!("{other:?}"),
+        }
+        std::thread::yield_now();
+    }
+    let bad = Connect::new(Version::V5, &unique("c")).user("x").password(good.replace("ey", "fy"));
+    let mut client = Client::open(broker, Version::V5);
+    client.send(&bad.encode());
+    assert!(matches!(client.receive(), Packet::Connack { code, .. } if code != 0));
+    assert_eq!(service.asked.load(Ordering::Relaxed), 1);
 }

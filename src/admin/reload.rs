@@ -23,8 +23,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Keys outside listeners whose change is taken up at once. The others need another start: they are about threads and
 /// sockets, or a client was told them in CONNACK and may rely on them.
-const AT_ONCE: [&str; 18] = [
+const AT_ONCE: [&str; 20] = [
     "connect-timeout",
+    "jail-time",
     "max-connections",
     "max-group-queue",
     "max-inflight",
@@ -33,6 +34,7 @@ const AT_ONCE: [&str; 18] = [
     "max-publish-rate",
     "max-queued-bytes",
     "max-queued-messages",
+    "max-reconnects",
     "max-retained",
     "max-session-expiry",
     "max-sessions",

@@ -63,6 +63,12 @@ pub struct ServeArgs {
     /// Time from accept to a complete CONNECT (100ms to 1h)
     #[arg(long, value_name = "TIME", default_value_t = Span::millis(Limits::default().connect_timeout_ms), help_heading = "Connections")]
     pub connect_timeout: Span,
+    /// Times a client id may connect within a minute to one shard; once more and it is refused for --jail-time. 0: no bound
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_reconnects, help_heading = "Connections")]
+    pub max_reconnects: u32,
+    /// Time for which a client id is refused that connected too often (1s to 1d)
+    #[arg(long, value_name = "TIME", default_value_t = Span::millis(Limits::default().jail_ms), help_heading = "Connections")]
+    pub jail_time: Span,
     /// Longest keep alive a client may choose, whole seconds; 0 leaves it to the client (up to 18h)
     #[arg(long, value_name = "TIME", default_value_t = Span::secs(Limits::default().max_keep_alive.into()), help_heading = "Connections")]
     pub max_keep_alive: Span,
@@ -269,6 +275,8 @@ impl ServeArgs {
             max_group_queue: self.max_group_queue,
             overflow_mark: self.overflow_mark as usize,
             store_mark: size("--store-mark", self.store.store_mark, Size(64 << 10)..=Size(1 << 34))?,
+            max_reconnects: self.max_reconnects,
+            jail_ms: within_ms("--jail-time", self.jail_time, Span::secs(1)..=Span::secs(86_400))?,
             max_publish_rate: self.max_publish_rate,
             max_publish_bytes: size("--max-publish-bytes", self.max_publish_bytes, Size(0)..=Size(1 << 40))?
                 as u64,

@@ -107,6 +107,7 @@ counters! {
     Counter denied_publish: "Messages and wills refused because their client may not publish to the topic.";
     Counter denied_subscribe: "Subscriptions refused because their client may not subscribe to the filter.";
     Counter denied_receive: "Times a subscriber was left out because it may not read a topic; once for each topic while its route is remembered.";
+    Counter jailed: "Client ids that connected too often and are not let in for a while.";
     Counter throttled: "Times a connection was not read for a while because it published faster than it may.";
     Counter wills_published: "Will messages published.";
 

@@ -202,6 +202,7 @@ impl Core {
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
         let screened = match connect.properties.authentication_method {
             _ if self.is_banned(now, slot, client_id, connect.username) => Screened::Out(ReasonCode::Banned),
+            _ if self.is_jailed(now, client_id) => Screened::Out(ReasonCode::ConnectionRateExceeded),
             Some(method) => {
                 let data = connect.properties.authentication_data;
                 let bytes = Bytes::copy_from_slice(bytes);
@@ -258,6 +259,7 @@ impl Core {
                 return Flow::Stop;
             }
         };
+        self.note_reconnect(now, client_id);
         let changes = self.changes_made();
         let wants_storage = self.expiry_wanted(connect) > 0;
         let (clean_start, own) = (connect.clean_start, access.as_deref());

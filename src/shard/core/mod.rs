@@ -18,6 +18,7 @@ mod deliver;
 mod durable;
 mod hold;
 mod input;
+mod jail;
 mod mesh;
 mod publish;
 mod rate;
@@ -183,6 +184,7 @@ pub struct Core {
     /// Whether somebody else is asked about what they do not decide.
     asks: bool,
     denials: authorize::Denials,
+    jail: jail::Jail,
     connections: Slots<Connection>,
     generations: u32,
     sessions: Slots<Session>,
@@ -255,6 +257,7 @@ impl Core {
             restricts: policy.restricts(),
             asks: policy.asks,
             denials: authorize::Denials::default(),
+            jail: jail::Jail::default(),
             policy,
         };
         core.arm_sys(now);
