@@ -63,6 +63,7 @@ pub struct Router {
     interest: Interest,
     groups: Groups,
     cache: RouteCache,
+    steps: u64,
 }
 
 impl Router {
@@ -73,6 +74,7 @@ impl Router {
             interest: Interest::new(keys.clone(), seed),
             groups: Groups::new(shard, shards, keys, seed),
             cache: RouteCache::new(seed),
+            steps: 0,
         }
     }
 
@@ -176,6 +178,11 @@ impl Router {
         self.cache.insert(route)
     }
 
+    /// Steps that searches have taken so far, a found subscription being one.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
     /// Whether a remembered route still holds.
     pub fn is_fresh(&self, route: &Route) -> bool {
         self.cache.is_fresh(route)
@@ -196,15 +203,16 @@ impl Router {
         self.groups.len()
     }
 
-    fn find(&self, topic: &str) -> Route {
+    fn find(&mut self, topic: &str) -> Route {
         let mut subscribers: Vec<Subscriber> = Vec::new();
         let mut filters = 0;
-        self.local.for_each_match(topic, |filter| {
+        let mut steps = self.local.for_each_match(topic, |filter| {
             filters += 1;
             subscribers.extend_from_slice(&filter.subscribers);
         });
-        let shards = self.interest.shards(topic);
-        let groups = self.groups.matching(topic);
+        let shards = self.interest.shards(topic, &mut steps);
+        let groups = self.groups.matching(topic, &mut steps);
+        self.steps += (steps + subscribers.len()) as u64;
         Route::new(topic, subscribers, filters > 1, groups, shards)
     }
 }

@@ -180,9 +180,11 @@ impl Shard {
         self.more_envelopes = false;
         for peer in self.port.peers() {
             let Shard { port, core, connections, now, .. } = self;
+            core.begin_work();
             self.more_envelopes |= port.drain(peer, |envelope| {
                 core.handle_envelope(*now, peer as u8, envelope);
                 act(core, connections, *now);
+                !core.is_spent()
             });
         }
     }

@@ -182,6 +182,7 @@ impl Core {
         };
         self.connections[slot as usize].learn(&connect);
         if self.begin_session(now, slot, &connect, &bytes[..length], assigned) == Flow::Continue {
+            self.begin_work();
             self.receive_slice(now, slot, &bytes[length..]);
         }
     }

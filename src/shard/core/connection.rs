@@ -58,6 +58,8 @@ pub(super) struct Extras {
     pub origin: Option<Box<Origin>>,
     pub torn: Option<Torn>,
     pub pending: Option<Pending>,
+    /// Packets that wait for a later turn.
+    pub put_off: Option<Bytes>,
     pub authentication: Option<Authentication>,
     pub incoming_aliases: IncomingAliases,
     pub outgoing_aliases: Option<OutgoingAliases>,
@@ -65,10 +67,12 @@ pub(super) struct Extras {
 
 impl Extras {
     fn is_empty(&self) -> bool {
-        let Extras { origin, torn, pending, authentication, incoming_aliases, outgoing_aliases } = self;
+        let Extras { origin, torn, pending, put_off, authentication, incoming_aliases, outgoing_aliases } =
+            self;
         origin.is_none()
             && torn.is_none()
             && pending.is_none()
+            && put_off.is_none()
             && authentication.is_none()
             && incoming_aliases.is_empty()
             && outgoing_aliases.is_none()

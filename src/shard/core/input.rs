@@ -29,6 +29,9 @@ impl Core {
         if connection.phase == Phase::Locating {
             return self.put_aside(slot, bytes);
         }
+        debug_assert!(!self.is_put_off(slot), "a paused connection is not read");
+        self.begin_work();
+        let connection = &mut self.connections[slot as usize];
         if let Some(torn) = connection.extras.as_mut().and_then(|extras| extras.torn.take()) {
             match self.complete(slot, torn, &mut bytes) {
                 Ok(Some(whole)) => {
@@ -43,9 +46,12 @@ impl Core {
         self.receive_slice(now, slot, bytes);
     }
 
-    /// Handles every whole packet in `bytes` and keeps the rest.
+    /// Handles every whole packet in `bytes`, as far as there is work to do at once, and keeps the rest.
     pub(super) fn receive_slice(&mut self, now: Time, slot: u32, mut bytes: &[u8]) {
         while !bytes.is_empty() {
+            if self.is_spent() {
+                return self.put_off_input(slot, bytes);
+            }
             if let Some(used) = self.receive_run(now, slot, bytes) {
                 bytes = &bytes[used..];
                 continue;
@@ -68,6 +74,7 @@ impl Core {
     fn receive_run(&mut self, now: Time, slot: u32, bytes: &[u8]) -> Option<usize> {
         let connection = &self.connections[slot as usize];
         let route = connection.route.upgrade()?;
+        let bytes = self.affordable(&route, bytes);
         let run = cut_run(bytes, connection.is_v5(), self.limits.max_packet, route.topic.as_bytes())?;
         if !self.router.is_fresh(&route) {
             return None;
