@@ -185,7 +185,10 @@ impl Core {
         };
         self.connections[slot as usize].learn(&connect);
         match self.begin_session(now, slot, &connect, &bytes[..length], assigned) {
-            Flow::Continue => self.receive_slice(now, slot, &bytes[length..]),
+            Flow::Continue => {
+                self.begin_work();
+                self.receive_slice(now, slot, &bytes[length..]);
+            }
             Flow::Stop | Flow::Again => self.put_aside(slot, &bytes[length..]),
         }
     }
