@@ -282,6 +282,10 @@ impl Core {
             return Flow::Stop;
         }
         if session_present {
+            if self.restricts {
+                // Remembered while it was away, or with the rights of its last connection.
+                self.router.forget_routes();
+            }
             self.drop_unreadable(session);
             // Repetitions go first ([MQTT-4.4.0-1]), so they must be known before a group can deliver.
             self.drop_expired(now, session);
