@@ -63,6 +63,7 @@ pub struct Router {
     interest: Interest,
     groups: Groups,
     cache: RouteCache,
+    steps: u64,
 }
 
 impl Router {
@@ -73,6 +74,7 @@ impl Router {
             interest: Interest::new(keys.clone(), seed),
             groups: Groups::new(shard, shards, keys, seed),
             cache: RouteCache::new(seed),
+            steps: 0,
         }
     }
 
@@ -186,6 +188,11 @@ impl Router {
         self.cache.invalidate("#");
     }
 
+    /// Steps that searches have taken so far, a found subscription being one.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
     /// Whether a remembered route still holds.
     pub fn is_fresh(&self, route: &Route) -> bool {
         self.cache.is_fresh(route)
@@ -206,16 +213,17 @@ impl Router {
         self.groups.len()
     }
 
-    fn find(&self, topic: &str, mut keep: impl FnMut(u32) -> bool) -> Route {
+    fn find(&mut self, topic: &str, mut keep: impl FnMut(u32) -> bool) -> Route {
         let mut subscribers: Vec<Subscriber> = Vec::new();
         let mut filters = 0;
-        self.local.for_each_match(topic, |filter| {
+        let mut steps = self.local.for_each_match(topic, |filter| {
             filters += 1;
             subscribers.extend_from_slice(&filter.subscribers);
         });
+        let shards = self.interest.shards(topic, &mut steps);
+        let groups = self.groups.matching(topic, &mut steps);
+        self.steps += (steps + subscribers.len()) as u64;
         subscribers.retain(|subscriber| keep(subscriber.session));
-        let shards = self.interest.shards(topic);
-        let groups = self.groups.matching(topic);
         Route::new(topic, subscribers, filters > 1, groups, shards)
     }
 }

@@ -241,9 +241,11 @@ impl Shard {
         self.more_envelopes = false;
         for peer in self.port.peers() {
             let Shard { port, core, connections, transports, now, questions, .. } = self;
+            core.begin_work();
             self.more_envelopes |= port.drain(peer, |envelope| {
                 core.handle_envelope(*now, peer as u8, envelope);
                 act(core, connections, transports, questions, *now);
+                !core.is_spent()
             });
         }
     }

@@ -52,6 +52,7 @@ impl Core {
         self.counters.packets_received[PacketType::Publish as usize] += u64::from(run.count);
         self.counters.publish_bytes_received += run.payload_bytes;
         self.counters.publishes_local += u64::from(run.count);
+        self.spend(route, run.count, true);
         for subscriber in &route.direct {
             self.deliver_acknowledged_run(now, route, subscriber, &run, key);
         }

@@ -185,7 +185,10 @@ impl Core {
         };
         self.connections[slot as usize].learn(&connect);
         match self.begin_session(now, slot, &connect, &bytes[..length], assigned) {
-            Flow::Continue => self.receive_slice(now, slot, &bytes[length..]),
+            Flow::Continue => {
+                self.begin_work();
+                self.receive_slice(now, slot, &bytes[length..]);
+            }
             Flow::Stop | Flow::Again => self.put_aside(slot, &bytes[length..]),
         }
     }
@@ -281,6 +284,10 @@ impl Core {
             return Flow::Stop;
         }
         if session_present {
+            if self.restricts {
+                // Remembered while it was away, or with the rights of its last connection.
+                self.router.forget_routes();
+            }
             self.drop_unreadable(session);
             // Repetitions go first ([MQTT-4.4.0-1]), so they must be known before a group can deliver.
             self.drop_expired(now, session);

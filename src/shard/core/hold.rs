@@ -29,6 +29,10 @@ impl Core {
         let Some(held) = self.connections[slot as usize].extras().held.take() else { return };
         self.connections[slot as usize].last_received = now;
         self.actions.push_back(Action::Resume { conn });
+        self.begin_work();
         self.receive_slice(now, slot, &held);
+        if self.is_live(conn) {
+            self.connections[slot as usize].shrink();
+        }
     }
 }

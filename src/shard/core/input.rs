@@ -39,6 +39,7 @@ impl Core {
         if self.is_held(slot) {
             return self.hold(slot, [bytes, &[]]);
         }
+        self.begin_work();
         let connection = &mut self.connections[slot as usize];
         if let Some(torn) = connection.extras.as_mut().and_then(|extras| extras.torn.take()) {
             match self.complete(slot, torn, &mut bytes) {
@@ -54,11 +55,14 @@ impl Core {
         self.receive_slice(now, slot, bytes);
     }
 
-    /// Handles every whole packet in `bytes` and keeps the rest.
+    /// Handles every whole packet in `bytes`, as far as there is work to do at once, and keeps the rest.
     pub(super) fn receive_slice(&mut self, now: Time, slot: u32, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.throttle(now, slot, bytes) {
                 return;
+            }
+            if self.is_spent() {
+                return self.put_off_input(slot, bytes);
             }
             if let Some(used) = self.receive_run(now, slot, bytes) {
                 bytes = &bytes[used..];
@@ -91,6 +95,7 @@ impl Core {
             // Each message is looked at.
             return None;
         }
+        let bytes = self.affordable(&route, bytes);
         if matches!(bytes[0], PUBLISH_QOS_1 | PUBLISH_QOS_2) && self.router.is_fresh(&route) {
             return self.receive_acknowledged_run(now, slot, &route, bytes);
         }

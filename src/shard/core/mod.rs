@@ -9,6 +9,7 @@ mod acknowledged_runs;
 mod audit;
 mod authenticate;
 mod authorize;
+mod budget;
 mod close;
 mod connect;
 mod connection;
@@ -217,6 +218,11 @@ pub struct Core {
     stopping: Stopping,
     /// Absent where nothing survives the process.
     store: Option<Box<Store>>,
+    /// Work done so far, beside the steps of the router, and up to where it may go on now; see [`budget`].
+    work: u64,
+    work_until: u64,
+    /// Connections whose input waits for a later turn.
+    put_off: VecDeque<ConnId>,
 }
 
 impl Core {
@@ -252,6 +258,9 @@ impl Core {
             sys: Sys::new(shards),
             stopping: Stopping::No,
             store: None,
+            work: 0,
+            work_until: 0,
+            put_off: VecDeque::new(),
             keys,
             limits,
             restricts: policy.restricts(),
@@ -337,12 +346,13 @@ impl Core {
         }
         self.answer_put_off(now);
         self.settle(now);
+        self.go_on_with_input(now);
     }
 
     /// When [`Core::handle_deadlines`] must be called next; `Time::NEVER` if nothing is pending. In the past: with the
     /// next turn, and after whatever came in until then.
     pub fn next_deadline(&self) -> Time {
-        if self.has_put_off() { Time(0) } else { self.timers.next_deadline() }
+        if self.has_put_off() || self.has_put_off_input() { Time(0) } else { self.timers.next_deadline() }
     }
 
     /// The next thing the shell must do.

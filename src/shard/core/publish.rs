@@ -270,6 +270,7 @@ impl Core {
 
     /// To this shard's own subscribers.
     fn deliver_along(&mut self, now: Time, publication: &Publication<'_>, route: &Route) {
+        self.spend(route, 1, publication.qos > QoS::AtMostOnce);
         for subscriber in &route.direct {
             if subscriber.when != When::Always {
                 let is_own = self.sessions[subscriber.session as usize].key == publication.publisher;
@@ -320,6 +321,7 @@ impl Core {
     }
 
     fn deliver_run_along(&mut self, now: Time, route: &Route, run: &Run<'_>, publisher: SessionKey) {
+        self.spend(route, run.count, false);
         for subscriber in &route.direct {
             if subscriber.when != When::Always {
                 let is_own = self.sessions[subscriber.session as usize].key == publisher;

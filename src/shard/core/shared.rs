@@ -119,6 +119,7 @@ impl Core {
 
     pub(super) fn deliver_shared(&mut self, now: Time, shared: SharedMessage) {
         let SharedMessage { group, message, hops, for_queue, .. } = shared;
+        self.spend_shared();
         if for_queue {
             self.queue_for_group(now, group, &message.publication());
         } else {
