@@ -3,6 +3,7 @@
 //! A glommio executor, pinned to one core, hosts a single task that never awaits: it blocks in the shard's own ring,
 //! where sockets, the doorbell and the wait for the next deadline are one system call. So no glommio timer, file or
 //! socket may be awaited on these executors.
+mod chronicle;
 mod sealed;
 
 use super::core::{Action, CloseCause, Command, ConnId, Core, CoreConfig};
@@ -17,6 +18,7 @@ use crate::net::ring::Wait;
 use crate::net::send::Sent;
 use crate::net::transports::Transports;
 use crate::time::Time;
+use chronicle::Chronicle;
 use glommio::{LocalExecutorBuilder, Placement};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -85,6 +87,7 @@ struct Shard {
     transports: Transports,
     /// Time this turn has spent on handshakes.
     handshake_time: Duration,
+    chronicle: Chronicle,
     port: Port<Envelope, Command>,
     limits: Arc<Limits>,
     start: Instant,
@@ -109,6 +112,7 @@ impl Shard {
             connections: Connections::new(listeners, doors, port.doorbell(), open)?,
             transports: Transports::default(),
             handshake_time: Duration::ZERO,
+            chronicle: Chronicle::default(),
             core: Core::new(core, now),
             port,
             limits,
@@ -154,6 +158,7 @@ impl Shard {
         self.push_outboxes();
         self.port.ring_doorbells();
         self.flush();
+        self.chronicle.write(&mut self.core, self.now);
         Ok(())
     }
 

@@ -112,8 +112,7 @@ pub fn answer(
         // The nearest address that is not one of our own proxies; further ones are claims of the client.
         true => list("x-forwarded-for")
             .filter_map(|address| address.parse::<IpAddr>().ok())
-            .filter(|address| !is_believed(*address))
-            .next_back(),
+            .rfind(|address| !is_believed(*address)),
         false => None,
     };
     Ok(Accepted { response, client })

@@ -14,6 +14,7 @@ mod deadlines;
 mod deliver;
 mod input;
 mod mesh;
+mod notice;
 mod publish;
 mod registrar;
 mod retained;
@@ -24,6 +25,9 @@ mod subscribe;
 mod sys;
 #[cfg(test)]
 mod tests;
+
+pub use close::Parting;
+pub use notice::{Notice, Who};
 
 use super::envelope::{Envelope, Socket};
 use super::output::{BufferPool, Output};
@@ -38,6 +42,7 @@ use crate::time::Time;
 use connection::Connection;
 use deadlines::Timer;
 use hashbrown::HashTable;
+use notice::Notices;
 use registrar::Registrar;
 use retained::Retained;
 use scans::Scans;
@@ -169,6 +174,7 @@ pub struct Core {
     counters: Counters,
     sys: Sys,
     stopping: Stopping,
+    notices: Notices,
 }
 
 impl Core {
@@ -203,6 +209,7 @@ impl Core {
             counters: Counters::default(),
             sys: Sys::new(shards),
             stopping: Stopping::No,
+            notices: Notices::default(),
             keys,
             limits,
             methods,
@@ -238,9 +245,9 @@ impl Core {
     }
 
     /// The connection is gone; the shell has forgotten it.
-    pub fn handle_close(&mut self, now: Time, conn: ConnId, _cause: CloseCause) {
+    pub fn handle_close(&mut self, now: Time, conn: ConnId, cause: CloseCause) {
         if self.is_live(conn) {
-            self.lose_connection(now, conn.slot);
+            self.lose_connection(now, conn.slot, cause);
             self.settle(now);
         }
     }
