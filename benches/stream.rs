@@ -2,7 +2,7 @@
 //!
 //! With `--stream NAME ROUNDS` it runs one stream and nothing else, for `perf/instructions`.
 use divan::{Bencher, counter::ItemsCount};
-use support::STREAMS;
+use support::{STREAMS, named};
 
 #[path = "support/stream.rs"]
 mod support;
@@ -20,8 +20,7 @@ fn main() {
 
 /// Runs one stream and says how many deliveries a round has.
 fn once(name: &str, rounds: usize) {
-    let (_, make) = STREAMS.iter().find(|(known, _)| *known == name).expect("a stream of the list");
-    let mut stream = make();
+    let mut stream = named(name);
     let before = stream.sent();
     (0..rounds).for_each(|_| stream.round());
     assert_eq!(stream.sent() - before, (stream.deliveries * rounds) as u64);
@@ -30,7 +29,6 @@ fn once(name: &str, rounds: usize) {
 
 #[divan::bench(args = STREAMS.iter().map(|(name, _)| *name))]
 fn stream(bencher: Bencher, name: &str) {
-    let (_, make) = STREAMS.iter().find(|(known, _)| *known == name).expect("a stream of the list");
-    let mut stream = make();
+    let mut stream = named(name);
     bencher.counter(ItemsCount::new(stream.deliveries)).bench_local(|| stream.round());
 }

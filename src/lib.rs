@@ -19,5 +19,6 @@ pub mod router;
 pub mod session;
 pub mod shard;
 pub mod slots;
+pub mod store;
 pub mod time;
 pub mod topic;

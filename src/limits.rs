@@ -48,6 +48,8 @@ pub struct Limits {
     pub max_group_queue: usize,
     /// Envelopes waiting for one full ring beyond which the shard stops reading its connections.
     pub overflow_mark: usize,
+    /// Bytes a shard has handed over to be stored, and that are not, beyond which it stops reading its connections.
+    pub store_mark: usize,
     /// Highest QoS the broker grants and takes (0, 1 or 2).
     pub max_qos: u8,
     /// Whether retained messages are taken; when not, CONNACK says Retain Available 0.
@@ -94,6 +96,7 @@ impl Default for Limits {
             max_retained: 1_000_000,
             max_group_queue: 10_000,
             overflow_mark: 4096,
+            store_mark: 16 * 1024 * 1024,
             max_qos: 2,
             retain_available: true,
             response_information: None,

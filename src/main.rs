@@ -28,6 +28,8 @@ enum Command {
     /// Send a request and print the response; takes the flags of `mosquitto_rr`.
     #[command(disable_help_flag = true, disable_version_flag = true)]
     Rr(ringmq::client::RrArgs),
+    /// Look at a data directory.
+    Store(ringmq::store::durable::check::StoreCommand),
     /// Measure any MQTT broker.
     Bench(ringmq::bench::BenchArgs),
 }
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Some(Command::Pub(args)) => ringmq::client::publish(args),
         Some(Command::Sub(args)) => ringmq::client::subscribe(args),
         Some(Command::Rr(args)) => ringmq::client::request(args),
+        Some(Command::Store(command)) => ringmq::store::durable::check::run(&command),
         Some(Command::Bench(args)) => ringmq::bench::run(args),
     }
 }

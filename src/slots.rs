@@ -103,6 +103,17 @@ impl<T> Slots<T> {
             Place::Empty(_) => None,
         }
     }
+    /// Values that there is memory for.
+    pub fn room(&self) -> usize {
+        self.pages.len() * PAGE
+    }
+    /// All values, in the order of their numbers.
+    pub fn into_values(self) -> impl Iterator<Item = T> {
+        self.pages.into_iter().flatten().filter_map(|place| match place {
+            Place::Taken(value) => Some(value),
+            Place::Empty(_) => None,
+        })
+    }
     /// Every value with its number, in the order of the numbers.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
         self.pages.iter().flatten().enumerate().filter_map(|(number, place)| match place {
@@ -143,9 +154,11 @@ mod tests {
         }
         assert_eq!(slots.len(), 3 * PAGE / 2);
         assert!(slots.iter().all(|(number, value)| number == *value && number % 2 == 1));
+        assert_eq!(slots.room(), 3 * PAGE);
         assert_eq!((slots.get(0), slots.get(1), slots.get(9 * PAGE)), (None, Some(&1), None));
         slots[1] += 7;
         assert_eq!(slots[1], 8);
+        assert_eq!(slots.into_values().take(3).collect::<Vec<_>>(), [8, 3, 5]);
     }
 
     #[test]

@@ -1,7 +1,9 @@
-//! Message streams through the core of one shard, without sockets: the same packets in the same order every time.
+//! Message streams through the cores of one or more shards, without sockets: the same packets in the same order every
+//! time.
 use ringmq::auth::Origin;
 use ringmq::limits::Limits;
-use ringmq::shard::core::{ConnId, Core, CoreConfig};
+use ringmq::shard::core::{Action, ConnId, Core, CoreConfig};
+use ringmq::shard::envelope::Socket;
 use ringmq::time::Time;
 use std::sync::Arc;
 
@@ -23,17 +25,44 @@ pub const STREAMS: &[Named] = &[
     ("pairs-qos1-single", || Stream::pairs(4, 1, 1, PAYLOAD)),
     ("pairs-qos1-v5", || Stream::pairs(5, 1, 50, PAYLOAD)),
     ("pairs-qos2", || Stream::pairs(4, 2, 20, PAYLOAD)),
-    ("fan-out-qos0", || Stream::fan_out(0, 125)),
-    ("fan-out-qos0-single", || Stream::fan_out(0, 1)),
-    ("fan-out-qos1", || Stream::fan_out(1, 25)),
+    ("fan-out-qos0", || Stream::fan_out(1, 100, 0, 125)),
+    ("fan-out-qos0-single", || Stream::fan_out(1, 100, 0, 1)),
+    ("fan-out-qos1", || Stream::fan_out(1, 100, 1, 25)),
     ("fan-in-qos0", || Stream::fan_in(125)),
     ("shared-qos0", || Stream::shared(125)),
-    ("many-topics-qos0", || Stream::many_topics()),
+    ("many-topics-qos0", || Stream::many_topics(10_000)),
 ];
+
+/// The same stream among more and more of something: what it costs should not depend on it.
+pub const GROWTH: &[Named] = &[
+    ("subscribers-10", || Stream::fan_out(1, 10, 0, 20)),
+    ("subscribers-100", || Stream::fan_out(1, 100, 0, 20)),
+    ("subscribers-1000", || Stream::fan_out(1, 1000, 0, 20)),
+    ("subscribers-10000", || Stream::fan_out(1, 10_000, 0, 20)),
+    ("filters-1", || Stream::many_topics(1)),
+    ("filters-1000", || Stream::many_topics(1000)),
+    ("filters-100000", || Stream::many_topics(100_000)),
+    ("filters-1000000", || Stream::many_topics(1_000_000)),
+    ("retained-1", || Stream::retained(1)),
+    ("retained-1000", || Stream::retained(1000)),
+    ("retained-100000", || Stream::retained(100_000)),
+    ("shards-1", || Stream::fan_out(1, 128, 0, 125)),
+    ("shards-2", || Stream::fan_out(2, 128, 0, 125)),
+    ("shards-4", || Stream::fan_out(4, 128, 0, 125)),
+    ("shards-8", || Stream::fan_out(8, 128, 0, 125)),
+    ("shards-16", || Stream::fan_out(16, 128, 0, 125)),
+];
+
+/// A stream of either list.
+pub fn named(name: &str) -> Stream {
+    let (_, make) =
+        STREAMS.iter().chain(GROWTH).find(|(known, _)| *known == name).expect("a stream of a list");
+    make()
+}
 
 /// A client that publishes one batch a round.
 struct Publisher {
-    conn: ConnId,
+    client: usize,
     batch: Vec<u8>,
     /// The PUBRELs of the batch.
     releases: Vec<u8>,
@@ -41,16 +70,18 @@ struct Publisher {
 
 /// A client that acknowledges what it gets.
 struct Subscriber {
-    conn: ConnId,
+    client: usize,
     /// Deliveries it gets a round.
     gets: usize,
     /// Packet id of its next delivery: the broker counts.
     next_id: u16,
 }
 
-/// A core with its clients.
+/// The cores with their clients.
 pub struct Stream {
-    core: Core,
+    cores: Vec<Core>,
+    /// The shard and the connection of each client.
+    clients: Vec<(usize, ConnId)>,
     qos: u8,
     publishers: Vec<Publisher>,
     subscribers: Vec<Subscriber>,
@@ -60,21 +91,27 @@ pub struct Stream {
 }
 
 impl Stream {
-    fn new(qos: u8) -> Stream {
-        let config = CoreConfig {
-            shard: 0,
-            shards: 1,
-            seed: 7,
-            limits: Arc::new(Limits { sys_interval_ms: 0, ..Limits::default() }),
-            methods: Arc::new([]),
+    fn new(shards: u8, qos: u8) -> Stream {
+        let limits = Limits { sys_interval_ms: 0, max_subscriptions: usize::MAX, ..Limits::default() };
+        let limits = Arc::new(limits);
+        let core = |shard| {
+            let (limits, methods) = (limits.clone(), Arc::new([]));
+            Core::new(CoreConfig { shard, shards, seed: 7, limits, methods }, NOW)
         };
-        let core = Core::new(config, NOW);
-        Stream { core, qos, publishers: Vec::new(), subscribers: Vec::new(), acks: Vec::new(), deliveries: 0 }
+        Stream {
+            cores: (0..shards).map(core).collect(),
+            clients: Vec::new(),
+            qos,
+            publishers: Vec::new(),
+            subscribers: Vec::new(),
+            acks: Vec::new(),
+            deliveries: 0,
+        }
     }
 
     /// Ten publishers, each with a subscriber of its own.
     fn pairs(version: u8, qos: u8, batch: usize, payload: usize) -> Stream {
-        let mut stream = Stream::new(qos);
+        let mut stream = Stream::new(1, qos);
         for pair in 0..10 {
             let topic = format!("bench/pair/{pair}");
             stream.subscribe(version, &topic, batch);
@@ -83,17 +120,17 @@ impl Stream {
         stream.ready()
     }
 
-    /// One publisher, a hundred subscribers.
-    fn fan_out(qos: u8, batch: usize) -> Stream {
-        let mut stream = Stream::new(qos);
-        (0..100).for_each(|_| stream.subscribe(4, "bench/fan/0", batch));
+    /// One publisher, many subscribers.
+    fn fan_out(shards: u8, subscribers: usize, qos: u8, batch: usize) -> Stream {
+        let mut stream = Stream::new(shards, qos);
+        (0..subscribers).for_each(|_| stream.subscribe(4, "bench/fan/0", batch));
         stream.publish(4, &["bench/fan/0".to_owned()], batch, PAYLOAD);
         stream.ready()
     }
 
     /// Ten publishers, one subscriber behind a wildcard.
     fn fan_in(batch: usize) -> Stream {
-        let mut stream = Stream::new(0);
+        let mut stream = Stream::new(1, 0);
         stream.subscribe(4, "bench/fan/#", 10 * batch);
         (0..10).for_each(|at| stream.publish(4, &[format!("bench/fan/{at}")], batch, PAYLOAD));
         stream.ready()
@@ -101,17 +138,18 @@ impl Stream {
 
     /// Ten publishers, a group of ten.
     fn shared(batch: usize) -> Stream {
-        let mut stream = Stream::new(0);
+        let mut stream = Stream::new(1, 0);
         (0..10).for_each(|_| stream.subscribe(4, "$share/group/bench/shared/#", batch));
         (0..10).for_each(|at| stream.publish(4, &[format!("bench/shared/{at}")], batch, PAYLOAD));
         stream.ready()
     }
 
     /// Publishers that change the topic with every message, among many other filters.
-    fn many_topics() -> Stream {
-        let mut stream = Stream::new(0);
-        for device in 0..10_000 {
-            stream.subscribe(4, &format!("site/+/device-{device}/state"), 0);
+    fn many_topics(filters: usize) -> Stream {
+        let mut stream = Stream::new(1, 0);
+        let idle = stream.connect(4);
+        for device in 0..filters {
+            stream.send_subscribe(4, idle, &format!("site/+/device-{device}/state"));
         }
         for pair in 0..10 {
             stream.subscribe(4, &format!("site/{pair}/#"), 100);
@@ -121,33 +159,62 @@ impl Stream {
         stream.ready()
     }
 
-    fn connect(&mut self, version: u8) -> ConnId {
-        let conn = self.core.handle_accept(NOW, Origin::default()).expect("the core is not stopping");
+    /// A client that subscribes again and again to the topic of one of many retained messages.
+    fn retained(messages: usize) -> Stream {
+        let mut stream = Stream::new(1, 0);
+        let client = stream.connect(4);
+        for device in 0..messages {
+            let mut body = Vec::new();
+            text(&mut body, &format!("site/{}/device-{device}/state", device % 16));
+            body.extend((0..PAYLOAD).map(|at| at as u8));
+            stream.send(client, &packet(0x31, &body));
+        }
+        let mut batch = Vec::new();
+        for at in 0..100 {
+            let device = at * 7919 % messages;
+            batch.extend(subscribe_packet(4, &format!("site/{}/device-{device}/state", device % 16), 0));
+        }
+        stream.publishers.push(Publisher { client, batch, releases: Vec::new() });
+        stream.deliveries = 100;
+        stream.ready()
+    }
+
+    fn connect(&mut self, version: u8) -> usize {
+        let client = self.clients.len();
+        let shard = client % self.cores.len();
+        let conn = self.cores[shard].handle_accept(NOW, Origin::default()).expect("the core is not stopping");
+        self.clients.push((shard, conn));
         let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', version, 2, 0, 0];
         if version == 5 {
             body.push(0);
         }
-        text(&mut body, &format!("client-{}", conn.slot));
-        self.core.handle_bytes(NOW, conn, &packet(0x10, &body));
-        conn
+        text(&mut body, &format!("client-{client}"));
+        self.send(client, &packet(0x10, &body));
+        self.settle();
+        client
+    }
+
+    fn send(&mut self, client: usize, bytes: &[u8]) {
+        let (shard, conn) = self.clients[client];
+        self.cores[shard].handle_bytes(NOW, conn, bytes);
+    }
+
+    fn send_subscribe(&mut self, version: u8, client: usize, filter: &str) {
+        let packet = subscribe_packet(version, filter, self.qos);
+        self.send(client, &packet);
+        self.settle();
     }
 
     fn subscribe(&mut self, version: u8, filter: &str, gets: usize) {
-        let conn = self.connect(version);
-        let mut body = vec![0, 1];
-        if version == 5 {
-            body.push(0);
-        }
-        text(&mut body, filter);
-        body.push(self.qos);
-        self.core.handle_bytes(NOW, conn, &packet(0x82, &body));
-        self.subscribers.push(Subscriber { conn, gets, next_id: 1 });
+        let client = self.connect(version);
+        self.send_subscribe(version, client, filter);
+        self.subscribers.push(Subscriber { client, gets, next_id: 1 });
         self.deliveries += gets;
     }
 
     fn publish(&mut self, version: u8, topics: &[String], batch: usize, payload: usize) {
-        let conn = self.connect(version);
-        let mut publisher = Publisher { conn, batch: Vec::new(), releases: Vec::new() };
+        let client = self.connect(version);
+        let mut publisher = Publisher { client, batch: Vec::new(), releases: Vec::new() };
         for at in 0..batch {
             let mut body = Vec::new();
             text(&mut body, &topics[at % topics.len()]);
@@ -166,7 +233,7 @@ impl Stream {
     }
 
     fn ready(mut self) -> Stream {
-        self.flush();
+        self.settle();
         // Buffers and windows have their size after a few rounds.
         (0..3).for_each(|_| self.round());
         self
@@ -175,23 +242,25 @@ impl Stream {
     /// Every publisher sends its batch, and everything is acknowledged.
     pub fn round(&mut self) {
         for publisher in &self.publishers {
-            self.core.handle_bytes(NOW, publisher.conn, &publisher.batch);
+            let (shard, conn) = self.clients[publisher.client];
+            self.cores[shard].handle_bytes(NOW, conn, &publisher.batch);
         }
-        self.flush();
+        self.settle();
         match self.qos {
             1 => self.acknowledge(0x40),
             2 => {
                 for publisher in &self.publishers {
-                    self.core.handle_bytes(NOW, publisher.conn, &publisher.releases);
+                    let (shard, conn) = self.clients[publisher.client];
+                    self.cores[shard].handle_bytes(NOW, conn, &publisher.releases);
                 }
                 self.acknowledge(0x50);
-                self.flush();
+                self.settle();
                 self.subscribers.iter_mut().for_each(|s| s.next_id = back(s.next_id, s.gets));
                 self.acknowledge(0x70);
             }
             _ => {}
         }
-        self.flush();
+        self.settle();
     }
 
     /// Every subscriber acknowledges the deliveries of this round.
@@ -203,26 +272,71 @@ impl Stream {
                 self.acks.extend_from_slice(&[first, 2, high, low]);
                 subscriber.next_id = subscriber.next_id.checked_add(1).unwrap_or(1);
             }
-            self.core.handle_bytes(NOW, subscriber.conn, &self.acks);
+            let (shard, conn) = self.clients[subscriber.client];
+            self.cores[shard].handle_bytes(NOW, conn, &self.acks);
         }
     }
 
-    /// Every socket takes all there is.
-    fn flush(&mut self) {
-        while let Some(conn) = self.core.poll_dirty() {
-            let output = self.core.output(conn).expect("a dirty connection is live");
-            let unsent = output.len();
-            output.advance(unsent);
-            self.core.count_sent(unsent);
-            self.core.handle_drained(NOW, conn);
+    /// Every envelope arrives, every socket moves where it is wanted and takes all there is.
+    fn settle(&mut self) {
+        let mut is_busy = true;
+        while is_busy {
+            is_busy = false;
+            for shard in 0..self.cores.len() {
+                is_busy |= self.act(shard);
+                for peer in 0..self.cores.len() {
+                    while let Some(envelope) = self.cores[shard].outbox(peer as u8).pop_front() {
+                        self.cores[peer].handle_envelope(NOW, shard as u8, envelope);
+                        is_busy = true;
+                    }
+                }
+            }
         }
-        while self.core.poll_action().is_some() {}
+        self.cores.iter_mut().for_each(flush);
+    }
+
+    /// Does what a core wants done with sockets.
+    fn act(&mut self, shard: usize) -> bool {
+        let mut is_any = false;
+        while let Some(action) = self.cores[shard].poll_action() {
+            is_any = true;
+            match action {
+                Action::Handoff { conn } => {
+                    let client = self.clients.iter().position(|client| *client == (shard, conn));
+                    let client = client.expect("only clients' sockets move");
+                    self.cores[shard].complete_handoff(conn, Socket::plain(client as i32));
+                }
+                Action::Adopt { conn, socket } => self.clients[socket.number as usize] = (shard, conn),
+                _ => {}
+            }
+        }
+        is_any
     }
 
     /// PUBLISH packets sent so far.
     pub fn sent(&self) -> u64 {
-        self.core.counters().packets_sent[3]
+        self.cores.iter().map(|core| core.counters().packets_sent[3]).sum()
     }
+}
+
+fn flush(core: &mut Core) {
+    while let Some(conn) = core.poll_dirty() {
+        let output = core.output(conn).expect("a dirty connection is live");
+        let unsent = output.len();
+        output.advance(unsent);
+        core.count_sent(unsent);
+        core.handle_drained(NOW, conn);
+    }
+}
+
+fn subscribe_packet(version: u8, filter: &str, qos: u8) -> Vec<u8> {
+    let mut body = vec![0, 1];
+    if version == 5 {
+        body.push(0);
+    }
+    text(&mut body, filter);
+    body.push(qos);
+    packet(0x82, &body)
 }
 
 /// The packet id `count` before `id`.

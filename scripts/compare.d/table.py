@@ -2,6 +2,8 @@
 
 from statistics import median
 
+from measure import NOT_MEASURED
+
 # Figures of brokers that cannot be installed from a registry, for orientation only: measured on
 # another day with another generator. Thousands of deliveries a second, broker CPU µs per delivery.
 REFERENCE_NOTE = (
@@ -68,7 +70,7 @@ class Cell:
     def text(self):
         """The cell of the table."""
         if not self.rounds:
-            return f"failed: {self.errors[0][:60]}" if self.errors else "–"
+            return "–" if not self.errors or NOT_MEASURED in self.errors else f"failed: {self.errors[0][:60]}"
         shows = self.scenario.shows
         if shows == "memory":
             figure = "–" if self.memory is None else f"{self.memory:,.0f} B"
@@ -77,7 +79,9 @@ class Cell:
         else:
             figure = thousands(self.rate)
             if self.cpu is not None:
-                figure += f" ({self.cpu:.2f})" if self.cpu < 10 else f" ({self.cpu:.1f})"
+                figure += f" ({self.cpu:.3f})" if self.cpu < 1 else f" ({self.cpu:.2f})"
+            if (p99 := self.median(p99_of)) is not None:
+                figure += f", {p99 / 1000:,.1f} ms"
         return "<br>".join([figure] + self.marks)
 
 
@@ -125,7 +129,7 @@ def worth(cell):
     return cell.cpu
 
 
-def markdown(brokers, scenarios, cells, options, environment, missing):
+def markdown(brokers, scenarios, cells, options, environment, missing, targets):
     """The whole report."""
     names = [f"{b.name} {b.version}" + (" (ceiling, no protocol rules)" if b.ceiling else "") for b in brokers]
     lines = [
@@ -135,15 +139,17 @@ def markdown(brokers, scenarios, cells, options, environment, missing):
         "",
         f"Medians of {options.rounds} alternating rounds of {options.seconds:g} s, every broker started afresh and "
         f"pinned to core {options.broker_core}, load on {', '.join(map(str, options.load_cores))}. "
-        "Thousands of verified events a second; in brackets broker CPU µs per event. "
+        "Thousands of verified events a second; in brackets broker CPU µs per event; then the p99 of the latency, which in "
+        "a saturated run is that of the queue which the window allows. "
         "Idle: anonymous memory per connection. Latency: p50 / p99 from the scheduled send time.",
         "",
-        "| case | " + " | ".join(names) + " |",
-        "|---" * (len(names) + 1) + "|",
+        "| case | window | " + " | ".join(names) + " |",
+        "|---" * (len(names) + 2) + "|",
     ]
     for scenario in scenarios:
         row = [cells[broker.name, scenario.key].text() for broker in brokers]
-        lines.append(f"| {scenario.title} | " + " | ".join(row) + " |")
+        lines.append(f"| {scenario.title} | {scenario.window or '–'} | " + " | ".join(row) + " |")
+    lines += targets
     lines += ratios(brokers, scenarios, cells)
     lines += spreads(brokers, scenarios, cells)
     lines += ["", "## How each case is run", ""]

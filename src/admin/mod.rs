@@ -2,6 +2,7 @@
 mod files;
 pub mod log;
 mod reload;
+mod store;
 
 use crate::auth::test_method::TestMethod;
 use crate::auth::{Method, Methods};
@@ -16,6 +17,8 @@ use crate::shard::core::{Command, CoreConfig};
 use crate::shard::envelope::Envelope;
 use crate::shard::mesh::{self, CommandSender};
 use crate::shard::runtime::{self, ShardConfig, Witness};
+use crate::store::durable::Opened;
+use crate::store::record::Wall;
 use clap::ArgMatches;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use reload::{Current, Watched};
@@ -33,6 +36,8 @@ use std::time::{Duration, Instant};
 const CANNOT_START: u8 = 2;
 /// The exit code when a shard ended without being asked.
 const SHARD_LOST: u8 = 70;
+/// The exit code when something could not be stored.
+const NOT_STORED: u8 = 74;
 /// The exit code when a second signal cut the shutdown short.
 const CUT_SHORT: u8 = 130;
 /// How long shards may take beyond the shutdown time before we leave without them.
@@ -41,6 +46,8 @@ const STOP_MARGIN: Duration = Duration::from_secs(2);
 /// What the main thread waits for.
 enum Report {
     Started,
+    /// The thread that stores has ended.
+    StoreEnded(Result<(), String>),
     Failed(usize, String),
     Ended(usize),
     Signal,
@@ -117,6 +124,7 @@ struct Running {
     commands: Vec<CommandSender<Command>>,
     shutdown: Duration,
     current: Current,
+    has_store: bool,
 }
 
 fn start(sources: &Sources) -> Result<Running, String> {
@@ -140,7 +148,9 @@ fn start(sources: &Sources) -> Result<Running, String> {
     // Before the shards, so that a signal is never met by its default.
     let (sender, reports) = unbounded();
     watch_signals(sender.clone()).map_err(|error| format!("signals cannot be watched: {error}"))?;
-    let commands = start_shards(&settings, listeners, doors.clone(), start, &sender)?;
+    let wall = store::wall(start);
+    let store = settings.store.as_ref().map(|store| store::open(store, wall)).transpose()?;
+    let commands = start_shards(&settings, listeners, doors.clone(), (start, wall), store, &sender)?;
     let watched = Watched::default();
     let tell = sender.clone();
     watched
@@ -154,15 +164,17 @@ fn start(sources: &Sources) -> Result<Running, String> {
     // Whoever started us may have closed our standard output; that is no reason not to serve.
     let _ = announce(&settings, &places);
     let shutdown = Duration::from_millis(settings.limits.shutdown_ms);
+    let has_store = settings.store.is_some();
     let current = Current::new(sources.clone(), loaded, settings, doors, watched);
-    Ok(Running { reports, commands, shutdown, current })
+    Ok(Running { reports, commands, shutdown, current, has_store })
 }
 
 fn start_shards(
     settings: &Settings,
     listeners: Vec<Listener>,
     doors: Arc<[Arc<Door>]>,
-    start: Instant,
+    (start, wall): (Instant, Wall),
+    store: Option<Opened>,
     reports: &Sender<Report>,
 ) -> Result<Vec<CommandSender<Command>>, String> {
     let shards = settings.placement.len();
@@ -173,7 +185,9 @@ fn start_shards(
     let seed = RandomState::new().hash_one(std::process::id());
     let mut sockets: Vec<_> = listeners.into_iter().map(|listener| listener.sockets.into_iter()).collect();
     let ends = mesh::mesh::<Envelope, Command>(shards).map_err(|error| format!("no doorbells: {error}"))?;
-    let mut commands = Vec::with_capacity(shards);
+    let mut commands: Vec<CommandSender<Command>> = Vec::with_capacity(shards);
+    let to_shards = ends.iter().map(|(_, sender)| sender.clone()).collect();
+    let mut stores = store::start(settings, store, wall, seed, to_shards, reports)?.into_iter();
     let open = Arc::new(AtomicUsize::new(0));
     for (shard, (port, sender)) in ends.into_iter().enumerate() {
         let (limits, methods) = (limits.clone(), methods.clone());
@@ -183,7 +197,15 @@ fn start_shards(
         let witness = ShardWitness { shard, reports: reports.clone() };
         runtime::spawn(
             cpu,
-            ShardConfig { core, listeners, doors: doors.clone(), port, open: open.clone(), start },
+            ShardConfig {
+                core,
+                listeners,
+                doors: doors.clone(),
+                port,
+                open: open.clone(),
+                start,
+                store: stores.next(),
+            },
             witness,
         )
         .map_err(|error| format!("shard {shard} cannot start on core {cpu}: {error}"))?;
@@ -200,6 +222,8 @@ fn await_shards(reports: &Receiver<Report>, shards: usize) -> Result<(), String>
             Ok(Report::Failed(shard, error)) => return Err(format!("shard {shard} cannot start: {error}")),
             Ok(Report::Ended(shard)) => return Err(format!("shard {shard} ended while starting")),
             Ok(Report::Reload | Report::FilesChanged) => {}
+            Ok(Report::StoreEnded(Err(error))) => return Err(error),
+            Ok(Report::StoreEnded(Ok(()))) => return Err("storing ended while starting".to_string()),
             Ok(Report::Signal) | Err(_) => return Err("stopped by a signal while starting".to_string()),
         }
     }
@@ -288,6 +312,11 @@ impl Running {
                     eprintln!("ringmq: shard {shard} ended unexpectedly");
                     return ExitCode::from(SHARD_LOST);
                 }
+                Ok(Report::StoreEnded(outcome)) => {
+                    let error = outcome.err().unwrap_or_else(|| "storing ended unexpectedly".to_string());
+                    eprintln!("ringmq: {error}");
+                    return ExitCode::from(NOT_STORED);
+                }
                 Ok(Report::Signal) | Err(_) => return self.shut_down(),
             }
         }
@@ -302,18 +331,29 @@ impl Running {
         }
         let deadline = Instant::now() + self.shutdown + STOP_MARGIN;
         let mut left = self.commands.len();
+        let mut is_storing = self.has_store;
         for commands in &self.commands {
             // Refused only when so many commands wait that this shard is beyond help; the deadline ends it.
             let _ = commands.send(Command::Shutdown);
         }
-        while left > 0 {
+        // What the shards promised last is stored when they have ended.
+        while left > 0 || is_storing {
             match self.reports.recv_deadline(deadline) {
                 Ok(Report::Ended(_)) => left -= 1,
                 Ok(Report::Started | Report::Reload | Report::FilesChanged) => {}
+                Ok(Report::StoreEnded(Ok(()))) => is_storing = false,
+                Ok(Report::StoreEnded(Err(error))) => {
+                    eprintln!("ringmq: {error}");
+                    return ExitCode::from(NOT_STORED);
+                }
                 Ok(Report::Failed(shard, error)) => eprintln!("ringmq: shard {shard} failed: {error}"),
                 Ok(Report::Signal) => return ExitCode::from(CUT_SHORT),
                 Err(_) => {
-                    eprintln!("ringmq: {left} shards did not end in time");
+                    if left > 0 {
+                        eprintln!("ringmq: {left} shards did not end in time");
+                    } else {
+                        eprintln!("ringmq: the store did not end in time");
+                    }
                     break;
                 }
             }

@@ -6,6 +6,7 @@ pub mod listener;
 pub mod memory;
 pub mod reference;
 pub mod sources;
+pub mod store;
 pub mod units;
 
 use crate::admin::log::{LogFormat, LogLevel};
@@ -15,6 +16,7 @@ use clap::Parser;
 use listener::ListenerSettings;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use store::{StoreArgs, StoreSettings};
 use units::{Cores, ListenAddress, Size, Span};
 
 /// The port that MQTT has at the IANA.
@@ -123,6 +125,10 @@ pub struct ServeArgs {
     /// What a line of the log looks like
     #[arg(long, value_name = "FORMAT", default_value = "text", value_enum, help_heading = "Operation")]
     pub log_format: LogFormat,
+    /// What survives the broker, and where.
+    #[command(flatten)]
+    pub store: StoreArgs,
+
     /// Time between two publications of the $SYS topics; 0 turns them off (100ms to 1d)
     #[arg(long, value_name = "TIME", default_value_t = Span::millis(Limits::default().sys_interval_ms), help_heading = "Operation")]
     pub sys_interval: Span,
@@ -168,6 +174,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Whether the authentication method for tests is offered.
     pub test_auth: bool,
+    /// Where what must survive is kept; nothing survives without it.
+    pub store: Option<StoreSettings>,
 }
 
 impl ServeArgs {
@@ -180,8 +188,8 @@ impl ServeArgs {
                 return Err(format!("{place} is to be listened on twice; give each address once"));
             }
         }
-        let (placement, limits) = (self.placement(usable)?, self.limits()?);
-        Ok(Settings { listeners, placement, limits, test_auth: self.enable_test_auth })
+        let (placement, limits, store) = (self.placement(usable)?, self.limits()?, self.store.check()?);
+        Ok(Settings { listeners, placement, limits, test_auth: self.enable_test_auth, store })
     }
 
     fn placement(&self, usable: &[usize]) -> Result<Vec<usize>, String> {
@@ -250,6 +258,7 @@ impl ServeArgs {
             max_retained: self.max_retained,
             max_group_queue: self.max_group_queue,
             overflow_mark: self.overflow_mark as usize,
+            store_mark: size("--store-mark", self.store.store_mark, Size(64 << 10)..=Size(1 << 34))?,
             max_qos: self.max_qos,
             retain_available: !self.no_retain,
             response_information: self.response_information.clone(),

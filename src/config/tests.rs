@@ -58,6 +58,7 @@ fn every_limit_has_its_flag() {
         "--max-qos=1",
         "--no-retain",
         "--response-information=answers/",
+        "--store-mark=1280K",
         "--sys-interval=20s",
         "--shutdown-time=21ms",
     ])
@@ -84,6 +85,7 @@ fn every_limit_has_its_flag() {
         max_retained: 17,
         max_group_queue: 18,
         overflow_mark: 19,
+        store_mark: 20 << 16,
         max_qos: 1,
         retain_available: false,
         response_information: Some("answers/".to_string()),

@@ -71,6 +71,11 @@ impl Group {
         after.iter().chain(before).filter(|member| member.connected).map(|member| member.subscriber)
     }
 
+    /// What names it.
+    pub fn share_and_filter(&self) -> (&str, &str) {
+        (&self.share, &self.filter)
+    }
+
     /// Members on all shards, connected or not.
     pub fn total(&self) -> u32 {
         self.counts.iter().map(|count| count.members).sum()
@@ -112,6 +117,10 @@ impl Groups {
     pub fn get(&mut self, key: GroupKey) -> Option<&mut Group> {
         let slot = *self.by_key.get(&key)?;
         Some(&mut self.groups[slot as usize])
+    }
+    /// The slot of the group of this name, if it has a member anywhere.
+    pub fn slot_of(&self, key: GroupKey) -> Option<u32> {
+        self.by_key.get(&key).copied()
     }
     /// How many groups there are.
     pub fn len(&self) -> usize {

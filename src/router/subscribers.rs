@@ -1,24 +1,68 @@
 //! The subscribers of one filter on this shard.
 use super::Subscriber;
 use hashbrown::HashMap;
-use smallvec::SmallVec;
 use std::ops::Deref;
 
 /// Up to this many subscribers are searched one by one; beyond it their places are remembered.
 const FEW: usize = 32;
 
-/// Subscribers of one filter, each session once. Most filters have one, some have every client of the broker, who
-/// may all go away at the same time.
+/// Subscribers of one filter, each session once. Most filters have one, which needs no memory beyond this; some have
+/// every client of the broker, who may all go away at the same time.
 #[derive(Default, Debug)]
-pub struct Subscribers {
-    list: SmallVec<[Subscriber; 1]>,
+pub enum Subscribers {
+    /// Nobody.
+    #[default]
+    None,
+    /// One.
+    One(Subscriber),
+    /// Several.
+    Several(Box<Several>),
+}
+
+/// The subscribers of a filter that has had more than one.
+#[derive(Default, Debug)]
+pub struct Several {
+    list: Vec<Subscriber>,
     /// Place in the list by session, if there are many.
-    places: Option<Box<HashMap<u32, u32, ahash::RandomState>>>,
+    places: Option<HashMap<u32, u32, ahash::RandomState>>,
 }
 
 impl Subscribers {
     /// Adds a subscriber or replaces its session's subscription. `is_new`: its session has none.
     pub fn insert(&mut self, subscriber: Subscriber, is_new: bool) {
+        match self {
+            Subscribers::None => *self = Subscribers::One(subscriber),
+            Subscribers::One(known) if known.session == subscriber.session => *known = subscriber,
+            Subscribers::One(known) => {
+                let several = Several { list: vec![*known, subscriber], places: None };
+                *self = Subscribers::Several(Box::new(several));
+            }
+            Subscribers::Several(several) => several.insert(subscriber, is_new),
+        }
+    }
+
+    /// Removes a session's subscription; false if it was not there.
+    pub fn remove(&mut self, session: u32) -> bool {
+        match self {
+            Subscribers::None => false,
+            Subscribers::One(known) if known.session == session => {
+                *self = Subscribers::None;
+                true
+            }
+            Subscribers::One(_) => false,
+            Subscribers::Several(several) => {
+                let is_removed = several.remove(session);
+                if let [last] = *several.list {
+                    *self = Subscribers::One(last);
+                }
+                is_removed
+            }
+        }
+    }
+}
+
+impl Several {
+    fn insert(&mut self, subscriber: Subscriber, is_new: bool) {
         if !is_new && let Some(at) = self.place(subscriber.session) {
             self.list[at] = subscriber;
             return;
@@ -30,12 +74,11 @@ impl Subscribers {
         if self.places.is_none() && self.list.len() > FEW {
             let mut places = HashMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4));
             places.extend(self.list.iter().enumerate().map(|(at, known)| (known.session, at as u32)));
-            self.places = Some(Box::new(places));
+            self.places = Some(places);
         }
     }
 
-    /// Removes a session's subscription; false if it was not there.
-    pub fn remove(&mut self, session: u32) -> bool {
+    fn remove(&mut self, session: u32) -> bool {
         let Some(at) = self.place(session) else { return false };
         self.list.swap_remove(at);
         if let Some(places) = &mut self.places {
@@ -62,7 +105,11 @@ impl Subscribers {
 impl Deref for Subscribers {
     type Target = [Subscriber];
     fn deref(&self) -> &[Subscriber] {
-        &self.list
+        match self {
+            Subscribers::None => &[],
+            Subscribers::One(one) => std::slice::from_ref(one),
+            Subscribers::Several(several) => &several.list,
+        }
     }
 }
 
@@ -94,7 +141,23 @@ mod tests {
                 at.map(|at| model.swap_remove(at));
             }
             assert_eq!(*subscribers, *model);
-            assert!(subscribers.places.is_some() || subscribers.len() <= FEW);
+            match &subscribers {
+                Subscribers::Several(several) => assert!(several.places.is_some() || model.len() <= FEW),
+                _ => assert!(model.len() <= 1),
+            }
         }
+    }
+
+    #[test]
+    fn one_subscriber_needs_no_memory_of_its_own() {
+        assert_eq!(size_of::<Subscribers>(), 16);
+        let mut subscribers = Subscribers::default();
+        subscribers.insert(subscriber(1, 1), true);
+        subscribers.insert(subscriber(1, 2), false);
+        assert!(matches!(&subscribers, Subscribers::One(one) if one.id == 2));
+        subscribers.insert(subscriber(2, 0), true);
+        assert!(subscribers.remove(1) && !subscribers.remove(1));
+        assert!(matches!(&subscribers, Subscribers::One(one) if one.session == 2));
+        assert!(!subscribers.remove(1) && subscribers.remove(2) && subscribers.is_empty());
     }
 }

@@ -12,7 +12,7 @@ pub struct Incoming {
 impl Incoming {
     /// Whether a PUBLISH with this id is a repetition.
     pub fn contains(&self, id: u16) -> bool {
-        self.unreleased.binary_search(&id).is_ok()
+        self.unreleased.back().is_some_and(|last| *last >= id) && self.unreleased.binary_search(&id).is_ok()
     }
     /// How many ids are waiting for PUBREL.
     pub fn len(&self) -> usize {
@@ -24,6 +24,10 @@ impl Incoming {
     }
     /// Remembers the id of a message; false if it was there already.
     pub fn insert(&mut self, id: u16) -> bool {
+        if self.unreleased.back().is_none_or(|last| *last < id) {
+            self.unreleased.push_back(id);
+            return true;
+        }
         match self.unreleased.binary_search(&id) {
             Ok(_) => false,
             Err(at) => {
@@ -34,6 +38,10 @@ impl Incoming {
     }
     /// PUBREL: forgets the id; false if it was unknown.
     pub fn release(&mut self, id: u16) -> bool {
+        if self.unreleased.front() == Some(&id) {
+            self.unreleased.pop_front();
+            return true;
+        }
         match self.unreleased.binary_search(&id) {
             Ok(at) => self.unreleased.remove(at).is_some(),
             Err(_) => false,

@@ -2,7 +2,7 @@
 use crate::codec::QoS;
 use crate::time::Time;
 use bytes::{BufMut, Bytes, BytesMut};
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 
 /// Payloads of at least this many bytes are shared by reference instead of being copied to each subscriber.
 /// Below it a copy is cheaper than counting references and gathering the write.
@@ -104,6 +104,7 @@ impl Message {
             retain: self.retain,
             expires: self.expires,
             publisher: self.publisher,
+            stored_as: Cell::new(0),
             source: Source::Message(self),
             made: OnceCell::new(),
         }
@@ -137,6 +138,8 @@ pub struct Publication<'a> {
     pub expires: Time,
     /// Who published it.
     pub publisher: SessionKey,
+    /// Number under which it is stored by itself, 0 if it is not.
+    pub stored_as: Cell<u64>,
     source: Source<'a>,
     made: OnceCell<Message>,
 }
@@ -164,6 +167,7 @@ impl<'a> Publication<'a> {
             retain,
             expires,
             publisher,
+            stored_as: Cell::new(0),
             source,
             made: OnceCell::new(),
         }

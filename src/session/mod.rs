@@ -6,6 +6,7 @@ pub mod incoming;
 pub mod message;
 pub mod outgoing;
 pub mod run;
+pub mod stored;
 pub mod subscriptions;
 
 use crate::time::Time;
@@ -52,6 +53,8 @@ pub struct Session {
     pub outgoing: Option<Box<Outgoing>>,
     /// QoS 2 from the client; absent until first needed.
     pub incoming: Option<Box<Incoming>>,
+    /// There is a record of it in the store.
+    pub is_stored: bool,
     /// Retained scans that are still delivering to this session, one a subscription at most.
     pub scans: u32,
 }
@@ -70,6 +73,7 @@ impl Session {
             subscriptions: Subscriptions::default(),
             outgoing: None,
             incoming: None,
+            is_stored: false,
             scans: 0,
         }
     }

@@ -26,11 +26,15 @@ pub struct Delivery {
     pub ids: SubscriptionIds,
     /// The group that chose this session, if it came through a shared subscription.
     pub group: Option<GroupKey>,
+    /// Where it is stored in the session's order, 0 if it is not.
+    pub position: u64,
+    /// Number of the stored payload it shares with other deliveries, 0 if it has its own or is not stored.
+    pub stored_as: u64,
 }
 
 /// What an in-flight packet id waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Awaits {
+pub(super) enum Awaits {
     Puback,
     Pubrec,
     Pubcomp,
@@ -40,13 +44,17 @@ enum Awaits {
 
 /// One packet id in flight.
 #[derive(Debug)]
-struct Inflight {
-    id: u16,
-    awaits: Awaits,
+pub(super) struct Inflight {
+    pub(super) id: u16,
+    pub(super) awaits: Awaits,
     /// Went out on this connection, and so takes one of the client's Receive Maximum.
-    counted: bool,
+    pub(super) counted: bool,
     /// What to send again after a reconnect; absent where there cannot be one, and after PUBREC.
-    delivery: Option<Box<Delivery>>,
+    pub(super) delivery: Option<Box<Delivery>>,
+    /// As in the delivery, which is gone after PUBREC.
+    pub(super) position: u64,
+    /// How far it has come is stored beside it.
+    pub(super) has_flight: bool,
 }
 
 /// How a queue took a delivery.
@@ -84,16 +92,18 @@ pub enum Repeat<'a> {
 /// (Receive Maximum and [`crate::limits::Limits::max_inflight`]), the queue by the limits it passes.
 #[derive(Default, Debug)]
 pub struct Outgoing {
-    window: VecDeque<Inflight>,
-    unfinished: u16,
+    pub(super) window: VecDeque<Inflight>,
+    pub(super) unfinished: u16,
     outstanding: u16,
     /// First entry of the window that was not sent on this connection.
     repeat_at: usize,
-    last_id: u16,
+    pub(super) last_id: u16,
     /// Some id was skipped or some place holder taken out, so that an id need not lie at its distance from the oldest.
-    has_gaps: bool,
-    queue: VecDeque<Delivery>,
-    queued_bytes: usize,
+    pub(super) has_gaps: bool,
+    pub(super) queue: VecDeque<Delivery>,
+    pub(super) queued_bytes: usize,
+    /// The last place in the stored order that was given out.
+    pub(super) last_position: u64,
 }
 
 impl Outgoing {
@@ -112,6 +122,10 @@ impl Outgoing {
     /// Whether a new delivery may go out at once: nothing older waits, and the quota has room ([MQTT-4.9.0-2]).
     pub fn can_begin(&self, quota: u16) -> bool {
         self.queue.is_empty() && self.repeat_at >= self.window.len() && self.has_quota(quota)
+    }
+    /// How many new deliveries may go out at once, all of the window that nothing older waits for.
+    pub fn room(&self, quota: u16) -> u16 {
+        if self.can_begin(quota) { quota - self.outstanding.max(self.unfinished) } else { 0 }
     }
     fn has_quota(&self, quota: u16) -> bool {
         self.outstanding < quota && self.unfinished < quota
@@ -140,7 +154,8 @@ impl Outgoing {
         self.last_id = id;
         let awaits = if qos == QoS::ExactlyOnce { Awaits::Pubrec } else { Awaits::Puback };
         debug_assert!(self.repeat_at >= self.window.len(), "repetitions go first");
-        self.window.push_back(Inflight { id, awaits, counted: true, delivery });
+        let position = delivery.as_ref().map_or(0, |delivery| delivery.position);
+        self.window.push_back(Inflight { id, awaits, counted: true, delivery, position, has_flight: false });
         self.repeat_at = self.window.len();
         self.unfinished += 1;
         self.outstanding += 1;
@@ -286,16 +301,22 @@ impl Outgoing {
     }
 
     /// The network connection is gone and the client may come back: queued deliveries whose expiry has passed
-    /// are dropped; returns how many.
-    pub fn drop_expired(&mut self, now: Time) -> u64 {
+    /// are dropped, each after a call of `dropped`; returns how many.
+    pub fn drop_expired(&mut self, now: Time, dropped: &mut dyn FnMut(&Delivery)) -> u64 {
         let before = self.queue.len();
-        self.queue.retain(|delivery| !delivery.message.is_expired(now));
+        self.queue.retain(|delivery| {
+            let is_expired = delivery.message.is_expired(now);
+            if is_expired {
+                dropped(delivery);
+            }
+            !is_expired
+        });
         self.queued_bytes = self.queue.iter().map(|delivery| delivery.message.size()).sum();
         (before - self.queue.len()) as u64
     }
 
     /// Where `id` lies: ids are given out in sequence, so usually at its distance from the oldest.
-    fn position(&self, id: u16) -> Option<usize> {
+    pub(super) fn position(&self, id: u16) -> Option<usize> {
         let oldest = self.window.front()?.id;
         let distance =
             if id >= oldest { id - oldest } else { (u32::from(id) + 65535 - u32::from(oldest)) as u16 };
@@ -351,7 +372,15 @@ mod tests {
 
     fn delivery(topic: &str) -> Delivery {
         let message = Message::new(topic, &[], b"12345", QoS::ExactlyOnce, false, Time::NEVER, SessionKey(1));
-        Delivery { message, qos: QoS::AtLeastOnce, retain: false, ids: SubscriptionIds::new(), group: None }
+        Delivery {
+            message,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            ids: SubscriptionIds::new(),
+            group: None,
+            position: 0,
+            stored_as: 0,
+        }
     }
     const ROOM: (usize, usize) = (3, 100);
 

@@ -105,6 +105,8 @@ pub struct RoutedMessage {
     pub message: Message,
     /// Number among the sender's retained publishes, 0 if it is none.
     pub retained: u64,
+    /// The publish it belongs to, if what that changes is stored together; else 0.
+    pub unit: u64,
 }
 
 /// A message on its way to a member of a group.
@@ -118,6 +120,8 @@ pub struct SharedMessage {
     pub hops: u8,
     /// It goes into the group's queue, which the receiving shard owns.
     pub for_queue: bool,
+    /// The publish it belongs to, if what that changes is stored together; else 0.
+    pub unit: u64,
 }
 
 /// What a shard is interested in.

@@ -53,6 +53,30 @@ impl Output {
         self.segment_bytes += payload.len();
         self.segments.push_back(payload);
     }
+    /// Moves the oldest `count` unsent bytes to the end of `into`. The caller has them end where a packet does, which
+    /// is not within a shared payload.
+    pub fn move_front(&mut self, mut count: usize, into: &mut Output) {
+        while let Some(front) = self.segments.front()
+            && count > 0
+        {
+            let left = front.len() - self.sent;
+            if count < left {
+                into.tail.extend_from_slice(&front[self.sent..self.sent + count]);
+                self.sent += count;
+                self.segment_bytes -= count;
+                return;
+            }
+            let segment = self.segments.pop_front().expect("just seen").slice(self.sent..);
+            count -= left;
+            self.segment_bytes -= left;
+            self.sent = 0;
+            into.push_shared(segment);
+        }
+        if self.segments.is_empty() && count > 0 {
+            into.tail.extend_from_slice(&self.tail[self.sent..self.sent + count]);
+            self.advance(count);
+        }
+    }
     /// The oldest unsent bytes as slices for one `writev`; returns how many slices were filled.
     pub fn slices<'a>(&'a self, into: &mut [IoSlice<'a>; MAX_SLICES]) -> usize {
         let mut filled = 0;
@@ -154,6 +178,27 @@ mod tests {
             output.tail().extend_from_slice(b"hij");
             assert_eq!(output.len(), 10);
             assert_eq!(sent(&mut output, step), b"abCDEFGhij");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_moved_keep_their_order_wherever_they_are_cut() {
+        for cut in 0..=10 {
+            for sent_before in 0..=2 {
+                let (mut output, mut moved) = (Output::default(), Output::default());
+                moved.tail().extend_from_slice(b"0");
+                output.tail().extend_from_slice(b"xyab");
+                output.advance(sent_before);
+                output.push_shared(Bytes::from_static(b"CDE"));
+                output.push_shared(Bytes::from_static(b"FG"));
+                output.tail().extend_from_slice(b"h");
+                let all = [b"xyab".split_at(sent_before).1, b"CDEFGh"].concat();
+                let cut = cut.min(all.len());
+                output.move_front(cut, &mut moved);
+                assert_eq!((output.len(), moved.len()), (all.len() - cut, cut + 1));
+                let (before, after) = (sent(&mut moved, 3), sent(&mut output, 3));
+                assert_eq!([&before[1..], &after].concat(), all, "cut at {cut}");
+            }
         }
     }
 

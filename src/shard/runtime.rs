@@ -6,7 +6,7 @@
 mod chronicle;
 mod sealed;
 
-use super::core::{Action, CloseCause, Command, ConnId, Core, CoreConfig};
+use super::core::{Action, CloseCause, Command, ConnId, Core, CoreConfig, ShardId};
 use super::envelope::Envelope;
 use super::mesh::Port;
 use crate::limits::Limits;
@@ -17,8 +17,12 @@ use crate::net::handoff::{self, Accepted};
 use crate::net::ring::Wait;
 use crate::net::send::Sent;
 use crate::net::transports::Transports;
+use crate::store::Batch;
+use crate::store::record::Wall;
+use crate::store::recovered::Share;
 use crate::time::Time;
 use chronicle::Chronicle;
+use crossbeam_channel::Sender;
 use glommio::{LocalExecutorBuilder, Placement};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -47,8 +51,20 @@ pub struct ShardConfig {
     pub port: Port<Envelope, Command>,
     /// Connections of all shards together.
     pub open: Arc<AtomicUsize>,
+    /// Where what it has to store goes, and what it begins with.
+    pub store: Option<ShardStore>,
     /// When the process started: [`Time`] counts from here, on all shards alike.
     pub start: Instant,
+}
+
+/// A shard's way to the store.
+pub struct ShardStore {
+    /// Takes its batches in order. It is not bounded itself: [`Limits::store_mark`] keeps a shard from making more.
+    pub batches: Sender<(ShardId, Batch)>,
+    /// The wall clock, milliseconds since 1970, at [`Time`] 0.
+    pub wall: Wall,
+    /// What it begins with.
+    pub share: Share,
 }
 
 /// Told about the life of one shard. Dropping it must report the end.
@@ -99,21 +115,29 @@ struct Shard {
     dirty: Vec<ConnId>,
     /// Some ring was not drained to its end.
     more_envelopes: bool,
+    /// Where what must survive goes.
+    batches: Option<Sender<(ShardId, Batch)>>,
+    shard: ShardId,
     /// When a shutdown that was asked for must be over.
     stop_by: Option<Time>,
 }
 
 impl Shard {
     fn new(config: ShardConfig) -> io::Result<Shard> {
-        let ShardConfig { core, listeners, doors, port, open, start } = config;
+        let ShardConfig { core, listeners, doors, port, open, start, store } = config;
         let now = clock(start);
-        let limits = core.limits.clone();
+        let (limits, shard) = (core.limits.clone(), core.shard);
+        let mut core = Core::new(core, now);
+        let batches = store.map(|store| {
+            core.restore(now, store.wall, store.share);
+            store.batches
+        });
         Ok(Shard {
             connections: Connections::new(listeners, doors, port.doorbell(), open)?,
             transports: Transports::default(),
             handshake_time: Duration::ZERO,
             chronicle: Chronicle::default(),
-            core: Core::new(core, now),
+            core,
             port,
             limits,
             start,
@@ -121,6 +145,8 @@ impl Shard {
             blocked: Vec::new(),
             dirty: Vec::new(),
             more_envelopes: false,
+            batches,
+            shard,
             stop_by: None,
         })
     }
@@ -154,6 +180,7 @@ impl Shard {
         self.take_events();
         self.take_envelopes();
 
+        self.hand_over_batch()?;
         // First what others wait for: they work on it while we are in the kernel.
         self.push_outboxes();
         self.port.ring_doorbells();
@@ -266,6 +293,17 @@ impl Shard {
 
     fn act(&mut self) {
         act(&mut self.core, &mut self.connections, &mut self.transports, self.now);
+    }
+
+    /// Hands over what is to be stored, before any envelope of this turn: the store counts on it.
+    fn hand_over_batch(&mut self) -> io::Result<()> {
+        if let Some(batches) = &self.batches
+            && let Some(batch) = self.core.take_batch()
+        {
+            let sent = batches.send((self.shard, batch));
+            return sent.map_err(|_| io::Error::other("nothing is stored any more"));
+        }
+        Ok(())
     }
 
     fn push_outboxes(&mut self) {

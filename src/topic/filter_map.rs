@@ -1,19 +1,14 @@
 //! Filters mapped to values, searched by topic.
 use super::filter::has_wildcard;
+use super::literal_map::LiteralMap;
 use super::trie::Trie;
 use ahash::RandomState;
-use std::collections::HashMap;
-
-/// A literal map this much larger than its content gives memory back.
-const SHRINK_FACTOR: usize = 8;
-/// Literal maps up to this capacity never bother.
-const SHRINK_FROM: usize = 64;
 
 /// A map from filters to values, searched by topic.
 ///
 /// Filters without wildcards are found with one hash; those with wildcards by a walk over the topic's levels.
 pub struct FilterMap<V> {
-    literal: HashMap<Box<str>, V, RandomState>,
+    literal: LiteralMap<V>,
     wildcard: Trie<V>,
 }
 
@@ -21,7 +16,7 @@ impl<V> FilterMap<V> {
     /// An empty map; `seed` keys its hashes, so that clients cannot choose filters that collide.
     pub fn new(seed: u64) -> FilterMap<V> {
         let hasher = RandomState::with_seeds(seed, !seed, seed.rotate_left(21), seed.rotate_left(43));
-        FilterMap { literal: HashMap::with_hasher(hasher.clone()), wildcard: Trie::new(hasher) }
+        FilterMap { literal: LiteralMap::new(hasher.clone()), wildcard: Trie::new(hasher) }
     }
 
     /// Filters in the map.
@@ -49,21 +44,13 @@ impl<V> FilterMap<V> {
         if has_wildcard(filter) {
             self.wildcard.entry_or(filter, make)
         } else {
-            self.literal.entry(filter.into()).or_insert_with(make)
+            self.literal.entry_or(filter, make)
         }
     }
 
     /// Takes a filter out.
     pub fn remove(&mut self, filter: &str) -> Option<V> {
-        if has_wildcard(filter) {
-            return self.wildcard.remove(filter);
-        }
-        let value = self.literal.remove(filter)?;
-        let capacity = self.literal.capacity();
-        if capacity > SHRINK_FROM && self.literal.len() < capacity / SHRINK_FACTOR {
-            self.literal.shrink_to(2 * self.literal.len());
-        }
-        Some(value)
+        if has_wildcard(filter) { self.wildcard.remove(filter) } else { self.literal.remove(filter) }
     }
 
     /// Calls `visit` with the value of every filter that matches `topic`, each once, in an order that depends
@@ -132,7 +119,7 @@ mod tests {
         for filter in 10..10_000 {
             assert_eq!(map.remove(&format!("device/{filter}")), Some(filter));
         }
-        assert!(map.literal.capacity() <= 2 * SHRINK_FROM, "{}", map.literal.capacity());
+        assert!(map.literal.room() <= 1024, "{}", map.literal.room());
         assert_eq!(found(&map, "device/9"), [9]);
     }
 }

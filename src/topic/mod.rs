@@ -6,6 +6,7 @@
 mod children;
 mod filter;
 mod filter_map;
+mod literal_map;
 mod name;
 mod retained_map;
 mod trie;

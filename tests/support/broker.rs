@@ -54,6 +54,13 @@ impl Broker {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_ringmq"), "serve"]);
         command.args(["--listen", "127.0.0.1:0", "--shards", &shards.to_string()]).args(flags);
+        if let Ok(mode) = std::env::var("RINGMQ_TEST_DURABILITY")
+            && !flags.contains(&"--data-dir")
+        {
+            let dir = log.with_extension("data");
+            std::fs::remove_dir_all(&dir).ok();
+            command.arg("--data-dir").arg(dir).args(["--durability", &mode, "--min-free-space", "0"]);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(log).unwrap());
         command
     }
@@ -84,8 +91,8 @@ impl Broker {
         Broker { address: *address, shards, log: log.clone(), child: None }
     }
 
-    /// What it wrote to standard error until now.
-    pub fn complained(&self) -> String {
+    /// What it has said on standard error so far.
+    pub fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 

@@ -7,6 +7,9 @@
 //!
 //! With `RINGMQ_TEST_BROKER=127.0.0.1:PORT` in the environment the tests run against whatever broker listens
 //! there instead of the one just built; tests that need a broker with flags of their own are then left out.
+//!
+//! `RINGMQ_TEST_DURABILITY=flush` (or another mode) gives every broker a data directory: what holds without one must
+//! hold with it.
 #![allow(dead_code, unused_imports, unused_macros)]
 
 mod broker;

@@ -55,8 +55,8 @@ fn limits_change_without_anybody_noticing() {
     // A mistake changes nothing, and what follows it in the file neither.
     std::fs::write(&file, "max-subscriptionz = 1\nmax-subscriptions = 9\n").unwrap();
     broker.signal(Signal::HUP);
-    await_that(&mut || broker.complained().contains("nothing is changed"));
-    assert!(broker.complained().contains(":1: unknown key \"max-subscriptionz\""), "{}", broker.complained());
+    await_that(&mut || broker.said().contains("nothing is changed"));
+    assert!(broker.said().contains(":1: unknown key \"max-subscriptionz\""), "{}", broker.said());
     assert_eq!(code("c"), 0x97);
 }
 
@@ -66,7 +66,7 @@ fn what_needs_another_start_is_told() {
     std::fs::write(&file, "max-packet = \"1K\"\nlisten = \"127.0.0.1:1\"\n").unwrap();
     let mut client = Client::new(&broker, Version::V5);
     broker.signal(Signal::HUP);
-    await_that(&mut || broker.complained().contains("max-packet changes with the next start"));
+    await_that(&mut || broker.said().contains("max-packet changes with the next start"));
     // The client was told that it may.
     client.subscribe("t", 0);
     client.publish("t", 0, vec![1; 5000]);
@@ -100,7 +100,7 @@ fn a_new_certificate_is_shown_after_a_signal_and_by_itself() {
     // A file that is none changes nothing.
     std::fs::write(Path::new(certificate), "no certificate").unwrap();
     broker.signal(Signal::HUP);
-    await_that(&mut || broker.complained().contains("no certificate in PEM form"));
+    await_that(&mut || broker.said().contains("no certificate in PEM form"));
     assert_eq!(shown(&tunnel, address), third.made.der().to_vec());
     client.expect_nothing_until_ping();
 }

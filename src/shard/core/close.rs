@@ -3,6 +3,7 @@ use super::connection::{Connection, Phase};
 use super::{Action, CloseCause, ConnId, Core};
 use crate::codec::{ConnAck, ConnAckProperties, Disconnect, PacketType, ReasonCode, Version};
 use crate::session::Will;
+use crate::session::message::SessionKey;
 use crate::time::Time;
 
 /// Bytes around a reason string in CONNACK and DISCONNECT, at most.
@@ -26,6 +27,17 @@ pub enum Parting {
 pub(super) struct Doomed {
     pub conn: ConnId,
     pub reason: ReasonCode,
+}
+
+/// What the publication of a will means for the store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum AfterWill {
+    /// Nothing.
+    Nothing,
+    /// The session in this slot has no will any more, if it is still this one.
+    Session(u32, SessionKey),
+    /// The session ended with it.
+    SessionEnded(SessionKey),
 }
 
 impl Core {
@@ -76,6 +88,7 @@ impl Core {
         }
         self.counters.closes[usize::from(reason.code())] += 1;
         self.note_refusal(slot, reason);
+        self.drop_held(slot);
         let reason_string = self.reason_string(slot, reason);
         let properties = ConnAckProperties { reason_string, ..ConnAckProperties::default() };
         let connack = ConnAck { session_present: false, reason, properties };
@@ -102,6 +115,7 @@ impl Core {
         if matches!(reason, ReasonCode::ProtocolError | ReasonCode::ReceiveMaximumExceeded) {
             self.counters.protocol_errors += 1;
         }
+        self.drop_held(slot);
         if self.connections[slot as usize].version == Version::V5 {
             let packet = PacketType::Disconnect;
             let reason_string = self.reason_string(slot, reason);
@@ -154,7 +168,8 @@ impl Core {
     }
 
     fn close_socket(&mut self, conn: ConnId, connection: Connection) {
-        self.closing.push_back((conn, connection.output));
+        let Connection { output, gated, .. } = connection;
+        self.closing.push_back((conn, gated.map_or(output, |gated| gated.ready)));
         self.actions.push_back(Action::Close { conn });
     }
 
@@ -183,6 +198,7 @@ impl Core {
                 self.release_will(slot);
             }
         }
+        self.store_session(slot);
         self.pause_scans(slot);
         self.set_member_connected(now, slot, false);
         self.give_back_queued(now, slot);
@@ -216,6 +232,7 @@ impl Core {
     /// The end of a session ([MQTT-4.1.0-2]): its will is due at the latest now, its subscriptions end, and its groups
     /// offer what it had not acknowledged to others.
     pub(super) fn end_session(&mut self, now: Time, slot: u32) {
+        let is_last_word = self.sessions[slot as usize].will.is_some();
         self.release_will(slot);
         self.cancel_scans(slot);
         self.remove_subscriptions(now, slot);
@@ -230,7 +247,12 @@ impl Core {
         self.give_up_claim(self.keys.fingerprint(&session.client_id));
         if let Some(outgoing) = &mut session.outgoing {
             let given_back = outgoing.take_shared();
-            self.give_back(now, given_back);
+            self.give_back(now, given_back, session.key);
+        }
+        match self.wills.back_mut().filter(|_| is_last_word) {
+            _ if !session.is_stored => {}
+            Some((_, after)) => *after = AfterWill::SessionEnded(session.key),
+            None => self.store_session_end(session.key),
         }
     }
 
@@ -239,14 +261,23 @@ impl Core {
         let session = &mut self.sessions[slot as usize];
         session.will_due = Time::NEVER;
         if let Some(will) = session.will.take() {
-            self.wills.push_back(will);
+            let after = match session.is_stored {
+                true => AfterWill::Session(slot, session.key),
+                false => AfterWill::Nothing,
+            };
+            self.wills.push_back((will, after));
         }
     }
 
-    pub(super) fn publish_will(&mut self, now: Time, will: Will) {
+    pub(super) fn publish_will(&mut self, now: Time, will: Will, after: AfterWill) {
         let mut message = will.message;
         message.expires = will.expiry.map_or(Time::NEVER, |seconds| now.plus_secs(seconds));
         self.counters.wills_published += 1;
+        let is_unit = self.begin_unit();
+        self.store_will_taken(after);
         self.publish(now, &message.publication());
+        if is_unit {
+            self.end_unit();
+        }
     }
 }

@@ -229,12 +229,17 @@ impl Core {
         authentication: Option<Vec<u8>>,
     ) -> Flow {
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
-        let Some((session, session_present)) = self.session_for(now, client_id, connect.clean_start) else {
+        let changes = self.changes_made();
+        let wants_storage = self.expiry_wanted(connect) > 0;
+        let session = self.session_for(now, client_id, connect.clean_start, wants_storage);
+        let Some((session, session_present)) = session else {
             self.give_up_claim(self.keys.fingerprint(client_id));
             self.refuse(slot, ReasonCode::QuotaExceeded);
             return Flow::Stop;
         };
         self.attach(now, slot, session, connect);
+        self.store_session(session);
+        self.gate_since(slot, changes);
         self.counters.connects_accepted += 1;
         self.counters.clients_connected += 1;
         if !self.write_connack(slot, session, connect, session_present, assigned.as_deref(), authentication) {
@@ -244,8 +249,8 @@ impl Core {
         }
         if session_present {
             // Repetitions go first ([MQTT-4.4.0-1]), so they must be known before a group can deliver.
+            self.drop_expired(now, session);
             if let Some(outgoing) = &mut self.sessions[session as usize].outgoing {
-                self.counters.dropped_expired += outgoing.drop_expired(now);
                 outgoing.begin_connection();
             }
             self.set_member_connected(now, session, true);
@@ -257,7 +262,13 @@ impl Core {
 
     /// The session of a client id, as Clean Start wants it ([MQTT-3.1.2-4], -5, -6), and whether it was there before.
     /// `None` when there is no room for another one.
-    fn session_for(&mut self, now: Time, client_id: &str, clean_start: bool) -> Option<(u32, bool)> {
+    fn session_for(
+        &mut self,
+        now: Time,
+        client_id: &str,
+        clean_start: bool,
+        wants_storage: bool,
+    ) -> Option<(u32, bool)> {
         let existing = self.find_session(client_id);
         if let Some(session) = existing {
             // A session that ends with its connection is not gone on with, however that ends ([MQTT-3.1.2-23]).
@@ -269,6 +280,10 @@ impl Core {
                 return Some((session, true));
             }
             self.end_session(now, session);
+        }
+        if self.is_storage_full() && wants_storage {
+            self.counters.refused_storage_full += 1;
+            return None;
         }
         let share = self.limits.max_sessions.div_ceil(usize::from(self.shards));
         if self.sessions.len() >= share {
@@ -291,21 +306,27 @@ impl Core {
         self.directory.find(self.keys.hash(client_id), same).copied()
     }
 
+    /// How long the session may outlive its connection, seconds.
+    fn expiry_wanted(&self, connect: &Connect<'_>) -> u32 {
+        let wanted = match (connect.version == Version::V5, connect.clean_start) {
+            (true, _) => connect.properties.session_expiry,
+            (false, true) => 0,
+            (false, false) => NEVER_EXPIRES,
+        };
+        wanted.min(self.limits.max_session_expiry)
+    }
+
     /// Ties the connection and the session together.
     fn attach(&mut self, now: Time, slot: u32, session_slot: u32, connect: &Connect<'_>) {
         self.note_connect(slot, session_slot, connect);
         let properties = &connect.properties;
         let is_v5 = connect.version == Version::V5;
-        let wanted = match (is_v5, connect.clean_start) {
-            (true, _) => properties.session_expiry,
-            (false, true) => 0,
-            (false, false) => NEVER_EXPIRES,
-        };
+        let expiry_interval = self.expiry_wanted(connect);
         let session = &mut self.sessions[session_slot as usize];
         session.connection = Some(slot);
         session.expires = Time::NEVER;
         session.will_due = Time::NEVER;
-        session.expiry_interval = wanted.min(self.limits.max_session_expiry);
+        session.expiry_interval = expiry_interval;
         session.will = connect.will.as_ref().map(|will| {
             let mut forwarded = Vec::new();
             will.properties.encode_forwarded(&mut forwarded);

@@ -1,11 +1,13 @@
 //! One network connection as the core sees it. What is rare lies behind a pointer, so that an idle one stays small.
 use super::super::output::{BufferPool, Output};
 use super::super::timer_wheel::TimerId;
+use super::durable::Gated;
 use super::{ConnId, Core, ShardId};
 use crate::auth::{Exchange, Origin};
 use crate::codec::{Connect, PacketType, ReasonCode, Version};
 use crate::router::Route;
 use crate::session::alias::{IncomingAliases, OutgoingAliases};
+use crate::session::run::Run;
 use crate::time::Time;
 use bytes::{Bytes, BytesMut};
 use std::rc::Weak;
@@ -88,7 +90,9 @@ pub(super) struct Connection {
     pub generation: u32,
     /// Slot of its session; valid once connected.
     pub session: u32,
+    /// What is written to it; what may leave of that is in `gated` if it is there.
     pub output: Output,
+    pub gated: Option<Box<Gated>>,
     pub extras: Option<Box<Extras>>,
     /// Where its last publish went, if the router remembers.
     pub route: Weak<Route>,
@@ -131,6 +135,15 @@ impl Connection {
     pub fn extras(&mut self) -> &mut Extras {
         self.extras.get_or_insert_with(Box::default)
     }
+    /// Whether the packets of a run, each of less than `most` bytes, may go to this client as they are (apart from QoS
+    /// and packet id).
+    pub fn takes_verbatim(&self, run: &Run<'_>, ids: &[u32], most: usize) -> bool {
+        self.is_v5() == run.v5
+            && ids.is_empty()
+            && run.longest <= self.max_packet
+            && (run.longest as usize) < most
+            && self.extras.as_ref().is_none_or(|extras| extras.outgoing_aliases.is_none())
+    }
     /// Where packets are written; marks the connection as having output.
     pub fn writer<'a>(
         &'a mut self,
@@ -156,6 +169,7 @@ impl Core {
             generation,
             session: u32::MAX,
             output: Output::default(),
+            gated: None,
             extras: Some(Box::new(Extras { origin: Some(Box::new(origin)), ..Extras::default() })),
             route: Weak::new(),
             timer: None,
@@ -209,12 +223,16 @@ impl Core {
     /// The output is empty: its buffer goes back, and what waited for room goes on.
     pub(super) fn drained(&mut self, now: Time, slot: u32) {
         let connection = &mut self.connections[slot as usize];
-        if !connection.output.is_empty() {
+        if connection.gated.is_some() {
+            if !self.drained_gated(slot) {
+                return;
+            }
+        } else if !connection.output.is_empty() {
             return;
-        }
-        if !connection.is_dirty {
+        } else if !connection.is_dirty {
             self.buffers.take_back(&mut connection.output);
         }
+        let connection = &mut self.connections[slot as usize];
         if connection.is_stalled {
             connection.is_stalled = false;
             self.pump(now, slot);

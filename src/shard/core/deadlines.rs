@@ -58,7 +58,7 @@ impl Core {
             Timer::Session(slot) => self.expire_session(now, slot),
             Timer::Retained => self.expire_retained(now),
             Timer::Sys => self.publish_sys(now),
-            Timer::Shutdown => self.end_shutdown(),
+            Timer::Shutdown => self.end_shutdown(now),
         }
     }
 

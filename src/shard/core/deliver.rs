@@ -41,7 +41,7 @@ impl Core {
         let session = &mut self.sessions[session_slot as usize];
         let Some(slot) = session.connection else {
             if qos > QoS::AtMostOnce {
-                self.enqueue(session_slot, delivery(publication, qos, retain, ids, group));
+                self.enqueue(session_slot, delivery(publication, qos, retain, ids, group), publication);
             }
             return;
         };
@@ -58,7 +58,7 @@ impl Core {
         }
         if is_over_mark || !session.outgoing().can_begin(connection.quota) {
             connection.is_stalled |= is_over_mark;
-            return self.enqueue(session_slot, delivery(publication, qos, retain, ids, group));
+            return self.enqueue(session_slot, delivery(publication, qos, retain, ids, group), publication);
         }
         let must_keep = session.is_persistent() || group.is_some();
         let kept = must_keep.then(|| Box::new(delivery(publication, qos, retain, ids, group)));
@@ -78,22 +78,36 @@ impl Core {
         slot: u32,
         publication: &Publication<'_>,
         mut sending: Sending<'_>,
-        kept: Option<Box<Delivery>>,
+        mut kept: Option<Box<Delivery>>,
     ) {
         let connection = &self.connections[slot as usize];
         if publication.is_expired(now) {
             // [MQTT-3.3.2-5]
             self.counters.dropped_expired += 1;
-            return;
+            return self.give_up(slot, kept.as_deref());
         }
         if is_too_large(connection, now, publication, &sending) {
             // [MQTT-3.1.2-25]
             self.counters.dropped_too_large += 1;
-            return;
+            return self.give_up(slot, kept.as_deref());
         }
-        let outgoing = self.sessions[connection.session as usize].outgoing();
-        sending.packet_id = outgoing.begin(sending.qos, kept);
+        let session = connection.session;
+        let is_new = match &mut kept {
+            Some(kept) if self.store.is_some() => self.store_begin(session, kept, publication),
+            _ => false,
+        };
+        sending.packet_id = self.sessions[session as usize].outgoing().begin(sending.qos, kept);
+        if self.store.is_some() {
+            self.store_begun(slot, sending.packet_id, is_new);
+        }
         self.send_publish(now, slot, publication, sending);
+    }
+
+    /// A delivery that is not sent after all is not stored any longer.
+    fn give_up(&mut self, slot: u32, delivery: Option<&Delivery>) {
+        if let Some(stored) = delivery.and_then(Delivery::stored) {
+            self.store_finished(self.connections[slot as usize].session, stored);
+        }
     }
 
     /// Writes a PUBLISH, unless it expired or is too large.
@@ -116,18 +130,14 @@ impl Core {
         }
     }
 
-    /// Appends a run as it came, where nothing in it has to change for this subscriber; false if something has.
-    pub(super) fn deliver_run(&mut self, session_slot: u32, run: &Run<'_>, ids: &[u32]) -> bool {
+    /// Appends a run as it came, where nothing in it has to change for this subscriber; false if something has, or if
+    /// it has packets of at least `most` bytes.
+    pub(super) fn deliver_run(&mut self, session_slot: u32, run: &Run<'_>, ids: &[u32], most: usize) -> bool {
         let Some(slot) = self.sessions[session_slot as usize].connection else {
             return true;
         };
         let connection = &mut self.connections[slot as usize];
-        let is_verbatim = connection.is_v5() == run.v5
-            && ids.is_empty()
-            && run.longest <= connection.max_packet
-            && run.longest < SHARE_FROM as u32
-            && connection.extras.as_ref().is_none_or(|extras| extras.outgoing_aliases.is_none());
-        if !is_verbatim {
+        if !connection.takes_verbatim(run, ids, most) {
             return false;
         }
         if connection.output.len() > self.limits.output_mark {
@@ -187,11 +197,19 @@ impl Core {
     /// The client takes smaller packets than on its last connection, so this one counts as sent ([MQTT-3.1.2-25]).
     /// It may have come through before: only PUBREL makes sure that the client does not keep the packet id.
     fn skip_repeat(&mut self, slot: u32, packet_id: u16, qos: QoS) {
-        let session = &mut self.sessions[self.connections[slot as usize].session as usize];
+        let session_slot = self.connections[slot as usize].session;
+        let session = &mut self.sessions[session_slot as usize];
+        let stored = session.outgoing().stored(packet_id);
         if qos == QoS::AtLeastOnce {
             session.outgoing().handle_puback(packet_id);
+            if let Some(stored) = stored {
+                self.store_finished(session_slot, stored);
+            }
         } else {
             session.outgoing().handle_pubrec(packet_id, false);
+            if let Some(stored) = stored {
+                self.store_released(slot, stored, packet_id);
+            }
             self.write_ack(slot, PacketType::PubRel, packet_id, crate::codec::ReasonCode::Success);
         }
     }
@@ -205,7 +223,7 @@ impl Core {
         let must_keep = session.is_persistent();
         let Some(outgoing) = &mut session.outgoing else { return false };
         let Some(delivery) = outgoing.dequeue(connection.quota) else { return false };
-        let Delivery { message, qos, retain, ids, group } = delivery.clone();
+        let Delivery { message, qos, retain, ids, group, .. } = delivery.clone();
         let kept = (must_keep || group.is_some()).then(|| Box::new(delivery));
         let sending = Sending { dup: false, qos, retain, packet_id: 0, ids: &ids };
         self.begin_delivery(now, slot, &message.publication(), sending, kept);
@@ -213,13 +231,36 @@ impl Core {
     }
 
     /// Queues a delivery; at the bound the policy decides, and whatever is dropped is counted.
-    pub(super) fn enqueue(&mut self, session_slot: u32, delivery: Delivery) {
+    pub(super) fn enqueue(
+        &mut self,
+        session_slot: u32,
+        mut delivery: Delivery,
+        publication: &Publication<'_>,
+    ) {
+        if self.store.is_some() {
+            self.store_queued(session_slot, &mut delivery, publication);
+        }
         let max = (self.limits.max_queued_messages, self.limits.max_queued_bytes);
         let outgoing = self.sessions[session_slot as usize].outgoing();
         match outgoing.enqueue(delivery, max, self.limits.queue_policy) {
             Enqueued::Kept => {}
-            Enqueued::DroppedOldest(_) | Enqueued::Full(_) => self.counters.dropped_queue_full += 1,
+            Enqueued::DroppedOldest(dropped) | Enqueued::Full(dropped) => {
+                self.counters.dropped_queue_full += 1;
+                if let Some(stored) = dropped.stored() {
+                    self.store_finished(session_slot, stored);
+                }
+            }
         }
+    }
+
+    /// What expired while the client was away is not sent.
+    pub(super) fn drop_expired(&mut self, now: Time, session_slot: u32) {
+        let mut stored = Vec::new();
+        if let Some(outgoing) = &mut self.sessions[session_slot as usize].outgoing {
+            self.counters.dropped_expired +=
+                outgoing.drop_expired(now, &mut |delivery| stored.extend(delivery.stored()));
+        }
+        stored.into_iter().for_each(|stored| self.store_finished(session_slot, stored));
     }
 
     /// Whether a session on this shard that would get the message has no room for it ([`QueuePolicy::Refuse`]).
@@ -243,7 +284,8 @@ fn delivery(
     ids: &[u32],
     group: Option<GroupKey>,
 ) -> Delivery {
-    Delivery { message: publication.message(), qos, retain, ids: SubscriptionIds::from_slice(ids), group }
+    let (message, ids) = (publication.message(), SubscriptionIds::from_slice(ids));
+    Delivery { message, qos, retain, ids, group, position: 0, stored_as: 0 }
 }
 
 fn head<'a>(

@@ -4,12 +4,17 @@ use super::connection::{Phase, Torn};
 use crate::codec::{
     Ack, Cut, DecodeError, Frame, Packet, PacketType, Publish, ReasonCode, Version, cut, decode,
 };
-use crate::session::run::cut_run;
+use crate::session::message::SHARE_FROM;
+use crate::session::run::{PUBLISH_QOS_1, PUBLISH_QOS_2, cut_run};
 use crate::time::Time;
 use bytes::{Bytes, BytesMut};
 
 /// First allocation for a torn packet; it grows with what really arrives, since a length alone is only a claim.
 const TORN_FIRST: usize = 64 * 1024;
+
+/// The packet types that acknowledge.
+const PUBACK: u8 = PacketType::PubAck as u8;
+const PUBCOMP: u8 = PacketType::PubComp as u8;
 
 /// Whether the packets behind this one are to be handled now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,11 +69,22 @@ impl Core {
         }
     }
 
-    /// The fast path: packets for the same topic as this connection's last publish, which need no decoding.
+    /// The fast path: packets for the same topic as this connection's last publish, and acknowledgements, which need no
+    /// decoding.
     fn receive_run(&mut self, now: Time, slot: u32, bytes: &[u8]) -> Option<usize> {
         let connection = &self.connections[slot as usize];
+        if matches!(bytes[0] >> 4, PUBACK..=PUBCOMP) {
+            return self.receive_acks(now, slot, bytes);
+        }
         let route = connection.route.upgrade()?;
-        let run = cut_run(bytes, connection.is_v5(), self.limits.max_packet, route.topic.as_bytes())?;
+        if matches!(bytes[0], PUBLISH_QOS_1 | PUBLISH_QOS_2) && self.router.is_fresh(&route) {
+            return self.receive_acknowledged_run(now, slot, &route, bytes);
+        }
+        // What several get or other shards is shared when it is large: the ordinary way.
+        let is_lone = route.direct.len() == 1 && route.shards.is_empty() && route.groups.is_empty();
+        let longest = if is_lone { u32::MAX } else { SHARE_FROM as u32 };
+        let most = self.limits.max_packet.min(longest);
+        let run = cut_run(bytes, connection.is_v5(), most, route.topic.as_bytes())?;
         if !self.router.is_fresh(&route) {
             return None;
         }

@@ -35,11 +35,23 @@ impl Core {
     pub(super) fn open_envelope(&mut self, now: Time, from: ShardId, envelope: Envelope) {
         match envelope {
             Envelope::Run { bytes, v5, publisher } => self.deliver_peer_run(now, &bytes, v5, publisher),
-            Envelope::Publish(routed) => self.deliver_routed(now, from, &routed),
-            Envelope::Shared(shared) => self.deliver_shared(now, *shared),
+            Envelope::Publish(routed) => {
+                let is_part = self.begin_part(routed.unit);
+                self.deliver_routed(now, from, &routed);
+                self.end_part(is_part);
+            }
+            Envelope::Shared(shared) => {
+                let is_part = self.begin_part(shared.unit);
+                self.deliver_shared(now, *shared);
+                self.end_part(is_part);
+            }
             Envelope::Announce(announcement) => self.handle_announcement(now, from, *announcement),
             Envelope::Announced { number, retained } => self.handle_announced(now, from, number, retained),
-            Envelope::Retain(routed) => self.handle_retain(from, *routed),
+            Envelope::Retain(routed) => {
+                let is_part = self.begin_part(routed.unit);
+                self.handle_retain(from, *routed);
+                self.end_part(is_part);
+            }
             Envelope::Retained(number) => self.handle_retained(from, number),
             Envelope::Scan(request) => self.handle_scan(now, from, request),
             Envelope::Scanned(part) => self.handle_scanned(now, *part),

@@ -2,9 +2,10 @@
 //!
 //! All MQTT rules live below this type; the shell (`shard::runtime`) only carries bytes. Each file beside this one
 //! is a chapter of the same `impl Core`: `input` cuts packets, `connect` and `registrar` bring a client to its
-//! session, `publish` and `deliver` move messages, `acknowledge` finishes them, `subscribe`, `retained` and `shared`
+//! session, `publish` and `deliver` move messages, `acknowledge` finishes them, `acknowledged_runs` takes rows of both at once, `subscribe`, `retained` and `shared`
 //! are what their names say, `close` ends connections and sessions.
 mod acknowledge;
+mod acknowledged_runs;
 mod audit;
 mod authenticate;
 mod close;
@@ -12,11 +13,13 @@ mod connect;
 mod connection;
 mod deadlines;
 mod deliver;
+mod durable;
 mod input;
 mod mesh;
 mod notice;
 mod publish;
 mod registrar;
+mod restore;
 mod retained;
 mod scans;
 mod shared;
@@ -39,8 +42,10 @@ use crate::router::{Keys, Router};
 use crate::session::{Session, Will};
 use crate::slots::Slots;
 use crate::time::Time;
+use close::AfterWill;
 use connection::Connection;
 use deadlines::Timer;
+use durable::Store;
 use hashbrown::HashTable;
 use notice::Notices;
 use registrar::Registrar;
@@ -131,6 +136,10 @@ pub enum Action {
 /// A message from an ordinary thread.
 #[derive(Debug)]
 pub enum Command {
+    /// Everything up to this batch of the shard is stored.
+    Stored(u64),
+    /// Space for storing runs short: nothing that must be stored is taken on; or there is enough of it again.
+    StorageFull(bool),
     /// Publish wills, tell version 5 clients 0x8B, close; [`Core::is_stopped`] turns true when all is sent or time is up.
     Shutdown,
     /// Other bounds from now on. What a client was told in CONNACK must be the same in them.
@@ -163,7 +172,7 @@ pub struct Core {
     /// Connections to be ended as soon as nothing is in the middle of using them.
     doomed: VecDeque<close::Doomed>,
     /// Wills to be published as soon as nothing else is being published.
-    wills: VecDeque<Box<Will>>,
+    wills: VecDeque<(Box<Will>, AfterWill)>,
     timers: TimerWheel<Timer>,
     /// The timer of each session without a connection, by slot.
     session_timers: Vec<Option<TimerId>>,
@@ -175,6 +184,8 @@ pub struct Core {
     sys: Sys,
     stopping: Stopping,
     notices: Notices,
+    /// Absent where nothing survives the process.
+    store: Option<Box<Store>>,
 }
 
 impl Core {
@@ -210,6 +221,7 @@ impl Core {
             sys: Sys::new(shards),
             stopping: Stopping::No,
             notices: Notices::default(),
+            store: None,
             keys,
             limits,
             methods,
@@ -269,6 +281,8 @@ impl Core {
     /// A command from an ordinary thread.
     pub fn handle_command(&mut self, now: Time, command: Command) {
         match command {
+            Command::Stored(number) => self.handle_stored(number),
+            Command::StorageFull(is_full) => self.handle_storage_full(is_full),
             Command::Shutdown => self.begin_shutdown(now),
             Command::Limits(limits) => self.limits = limits,
         }
@@ -309,10 +323,16 @@ impl Core {
         None
     }
 
-    /// The unsent bytes of a live connection.
+    /// The unsent bytes of a live connection that may leave.
     pub fn output(&mut self, conn: ConnId) -> Option<&mut Output> {
         let connection = self.connections.get_mut(conn.slot as usize)?;
-        (connection.generation == conn.generation).then_some(&mut connection.output)
+        if connection.generation != conn.generation {
+            return None;
+        }
+        Some(match &mut connection.gated {
+            None => &mut connection.output,
+            Some(gated) => &mut gated.ready,
+        })
     }
 
     /// After [`Action::Close`]: the bytes still to be sent.
@@ -326,9 +346,9 @@ impl Core {
         &mut self.outboxes[usize::from(peer)]
     }
 
-    /// False while an outbox is over its mark: the shell leaves received bytes unread, but goes on with everything else.
+    /// False while an outbox is over its mark, or too much waits to be stored: the shell leaves received bytes unread, but goes on with everything else.
     pub fn wants_input(&self) -> bool {
-        self.outboxes.iter().all(|outbox| outbox.len() < self.limits.overflow_mark)
+        self.outboxes.iter().all(|outbox| outbox.len() < self.limits.overflow_mark) && !self.is_store_behind()
     }
 
     /// True once a shutdown is finished.
@@ -362,8 +382,8 @@ impl Core {
                 self.open_envelope(now, self.shard, envelope);
             } else if let Some(doomed) = self.doomed.pop_front() {
                 self.end_doomed(now, doomed);
-            } else if let Some(will) = self.wills.pop_front() {
-                self.publish_will(now, *will);
+            } else if let Some((will, after)) = self.wills.pop_front() {
+                self.publish_will(now, *will, after);
             } else {
                 return;
             }

@@ -51,6 +51,7 @@ impl Core {
         };
         if publish.qos == QoS::ExactlyOnce && self.is_unreleased(slot, publish.packet_id) {
             // [MQTT-4.3.3-10]: a repetition is acknowledged again and goes no further.
+            self.gate_if_stored(slot);
             self.write_ack(slot, PacketType::PubRec, publish.packet_id, ReasonCode::Success);
             return Flow::Continue;
         }
@@ -67,8 +68,20 @@ impl Core {
         let whole = whole.filter(|_| publish.payload.len() >= SHARE_FROM);
         let publication =
             Publication::new(topic, &forwarded, publish.payload, qos, retain, expires, publisher, whole);
+        let is_unit = qos > QoS::AtMostOnce && self.begin_unit();
         let published = self.publish_from(now, slot, &publication);
+        if is_unit {
+            self.end_publish(slot, publish, published);
+        }
         match published {
+            Published::Refused(reason) if self.is_storage_full() && publish.qos > QoS::AtMostOnce => {
+                // Clients before version 5 cannot be told otherwise than by not being acknowledged.
+                if !self.connections[slot as usize].is_v5() {
+                    self.disconnect(now, slot, reason);
+                    return Flow::Stop;
+                }
+                self.refuse_publish(now, slot, publish, reason)
+            }
             Published::Refused(reason) => self.refuse_publish(now, slot, publish, reason),
             _ => {
                 self.acknowledge_publish(slot, publish, published);
@@ -158,6 +171,17 @@ impl Core {
         Flow::Continue
     }
 
+    /// What a publish changes is complete with its packet id; its acknowledgement leaves when that is stored.
+    #[cold]
+    fn end_publish(&mut self, slot: u32, publish: &Publish<'_>, published: Published) {
+        if publish.qos == QoS::ExactlyOnce && !matches!(published, Published::Refused(_)) {
+            self.store_incoming(slot, publish.packet_id);
+        }
+        if self.end_unit() {
+            self.gate(slot);
+        }
+    }
+
     /// [MQTT-3.3.4-1].
     fn acknowledge_publish(&mut self, slot: u32, publish: &Publish<'_>, published: Published) {
         let reason = match published {
@@ -205,6 +229,10 @@ impl Core {
             self.counters.dropped_queue_full += 1;
             return Published::Refused(ReasonCode::QuotaExceeded);
         }
+        if self.is_storage_full() && self.needs_storage(publication, route) {
+            self.counters.refused_storage_full += 1;
+            return Published::Refused(ReasonCode::QuotaExceeded);
+        }
         let mut number = 0;
         if publication.retain {
             match self.retain(publication) {
@@ -220,7 +248,8 @@ impl Core {
         }
         for shard in route.shards {
             let message = publication.message();
-            self.send(shard, Envelope::Publish(Box::new(RoutedMessage { message, retained: number })));
+            let unit = self.forward();
+            self.send(shard, Envelope::Publish(Box::new(RoutedMessage { message, retained: number, unit })));
         }
         for group in &route.groups {
             self.publish_to_group(now, *group, publication);
@@ -268,10 +297,7 @@ impl Core {
             self.send(shard, Envelope::Run { bytes, v5: run.v5, publisher });
         }
         for group in &route.groups {
-            for payload in run.payloads() {
-                let publication = plain_publication(&route.topic, payload, publisher);
-                self.publish_to_group(now, *group, &publication);
-            }
+            self.share_run(now, *group, &route.topic, run, publisher);
         }
         self.deliver_run_along(now, route, run, publisher);
     }
@@ -292,11 +318,13 @@ impl Core {
                 }
             }
             let ids = route.ids(subscriber);
-            if self.deliver_run(subscriber.session, run, ids) {
+            // A payload that only one gets is copied once, whether it is shared or not.
+            let most = if route.direct.len() == 1 { usize::MAX } else { SHARE_FROM };
+            if self.deliver_run(subscriber.session, run, ids, most) {
                 continue;
             }
             for payload in run.payloads() {
-                let publication = plain_publication(&route.topic, payload, publisher);
+                let publication = plain_publication(&route.topic, payload, QoS::AtMostOnce, publisher);
                 self.deliver(now, subscriber.session, &publication, subscriber.qos, false, ids, None);
             }
         }
@@ -304,6 +332,11 @@ impl Core {
 }
 
 /// One message of a run.
-fn plain_publication<'a>(topic: &'a str, payload: &'a [u8], publisher: SessionKey) -> Publication<'a> {
-    Publication::new(topic, &[], payload, QoS::AtMostOnce, false, Time::NEVER, publisher, None)
+pub(super) fn plain_publication<'a>(
+    topic: &'a str,
+    payload: &'a [u8],
+    qos: QoS,
+    publisher: SessionKey,
+) -> Publication<'a> {
+    Publication::new(topic, &[], payload, qos, false, Time::NEVER, publisher, None)
 }

@@ -43,6 +43,12 @@ impl Registrar {
         home as ShardId
     }
 
+    /// After a restart: the home of a client id that has a session.
+    pub fn restore(&mut self, client: u128, home: ShardId) {
+        self.placed[usize::from(home)] += 1;
+        self.entries.insert(client, Entry { home, claims: 1 });
+    }
+
     /// One claim is given up; the id is forgotten with the last one.
     pub fn handle_ended(&mut self, client: u128) {
         let entry = self.entries.get_mut(&client).expect("a claim is given up once");

@@ -125,7 +125,8 @@ impl Core {
             }
         } else {
             self.retained.sent_to[usize::from(owner)] = number;
-            let routed = RoutedMessage { message: publication.message(), retained: number };
+            let unit = self.forward();
+            let routed = RoutedMessage { message: publication.message(), retained: number, unit };
             self.send(owner, Envelope::Retain(Box::new(routed)));
         }
         self.retained.sent = number;
@@ -169,9 +170,10 @@ impl Core {
     }
 
     /// Stores, replaces or removes ([MQTT-3.3.1-5], -6, -7); false if there was no room.
-    fn apply_retained(&mut self, origin: ShardId, number: u64, message: Message) -> bool {
+    pub(super) fn apply_retained(&mut self, origin: ShardId, number: u64, message: Message) -> bool {
         let topic = message.topic();
         if message.payload().is_empty() {
+            self.store_retained(&message);
             if let Some(removed) = self.retained.messages.remove(topic) {
                 self.forget_retained(&removed);
             }
@@ -182,6 +184,7 @@ impl Core {
             self.counters.dropped_retained_limit += 1;
             return false;
         }
+        self.store_retained(&message);
         self.counters.retained_messages += 1;
         self.counters.retained_bytes += message.payload().len() as u64;
         let expires = message.expires;
@@ -228,6 +231,7 @@ impl Core {
                 return self.arm_retained();
             }
             let topic = topic.clone();
+            self.store_retained_gone(&topic);
             let removed = self.retained.messages.remove(&topic).expect("what is to expire is kept");
             self.forget_retained(&removed);
         }

@@ -39,7 +39,11 @@ impl Scan {
     /// owner had applied each shard's publishes: what it had not yet is newer, what it had was replaced.
     fn has_newer(&self, kept: &RetainedMessage, applied: &[u64]) -> bool {
         let is_newer = |(origin, number): &(ShardId, u64)| {
-            let held = if *origin == kept.origin { kept.number - 1 } else { applied[usize::from(*origin)] };
+            let held = if *origin == kept.origin {
+                kept.number.saturating_sub(1)
+            } else {
+                applied[usize::from(*origin)]
+            };
             *number > held
         };
         self.live.get(kept.message.topic()).is_some_and(|seen| seen.iter().any(is_newer))

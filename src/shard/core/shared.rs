@@ -2,15 +2,16 @@
 //!
 //! The publisher's shard chooses a shard by its number of connected members, that shard a member. A message that
 //! finds none is sent on once, then it waits in the group's one queue, on the shard its name hashes to.
+use super::publish::plain_publication;
 use super::{Core, ShardId};
 use crate::codec::QoS;
-use crate::router::Subscriber;
-use crate::session::message::{Message, Publication};
+use crate::router::{Group, Subscriber};
+use crate::session::message::{Message, Publication, SHARE_FROM, SessionKey};
 use crate::session::outgoing::{Delivery, GroupKey};
+use crate::session::run::Run;
 use crate::shard::envelope::{Envelope, SharedMessage};
 use crate::time::Time;
 use hashbrown::HashMap;
-use smallvec::SmallVec;
 use std::collections::VecDeque;
 
 /// Members asked for room before the first of them has to queue.
@@ -25,7 +26,8 @@ pub(super) struct GroupQueues {
 
 #[derive(Default)]
 struct GroupQueue {
-    messages: VecDeque<Message>,
+    /// With the place each is stored at, 0 if it is not.
+    messages: VecDeque<(Message, u64)>,
     bytes: usize,
 }
 
@@ -39,19 +41,19 @@ impl GroupQueues {
         self.messages
     }
 
-    fn push(&mut self, key: GroupKey, message: Message) {
+    pub fn push(&mut self, key: GroupKey, message: Message, position: u64) {
         let queue = self.queues.entry(key).or_default();
         queue.bytes += message.size();
-        queue.messages.push_back(message);
+        queue.messages.push_back((message, position));
         self.messages += 1;
     }
 
-    fn pop(&mut self, key: GroupKey) -> Option<Message> {
+    fn pop(&mut self, key: GroupKey) -> Option<(Message, u64)> {
         let queue = self.queues.get_mut(&key)?;
-        let message = queue.messages.pop_front()?;
+        let (message, position) = queue.messages.pop_front()?;
         queue.bytes -= message.size();
         self.messages -= 1;
-        Some(message)
+        Some((message, position))
     }
 
     fn is_over(&self, key: GroupKey, messages: usize, bytes: usize) -> bool {
@@ -59,9 +61,11 @@ impl GroupQueues {
         queue.is_some_and(|queue| queue.messages.len() > messages || queue.bytes > bytes)
     }
 
-    fn remove(&mut self, key: GroupKey) {
-        let gone = self.queues.remove(&key);
-        self.messages -= gone.map_or(0, |queue| queue.messages.len());
+    /// The places that its messages were stored at.
+    fn remove(&mut self, key: GroupKey) -> Vec<u64> {
+        let gone = self.queues.remove(&key).unwrap_or_default();
+        self.messages -= gone.messages.len();
+        gone.messages.into_iter().map(|(_, position)| position).collect()
     }
 }
 
@@ -77,12 +81,43 @@ impl Core {
         }
     }
 
+    /// Each packet of a run of QoS 0 for the group in `slot` of the router, as it came where the member takes it so.
+    pub(super) fn share_run(
+        &mut self,
+        now: Time,
+        slot: u32,
+        topic: &str,
+        run: &Run<'_>,
+        publisher: SessionKey,
+    ) {
+        for (packet, payload) in run.packets().zip(run.payloads()) {
+            let group = self.router.groups().at(slot);
+            let (key, shard) = (group.key, group.choose_shard());
+            let publication = || plain_publication(topic, payload, QoS::AtMostOnce, publisher);
+            match shard {
+                Some(shard) if shard == self.shard => {
+                    let Some(member) = self.choose_member(slot) else {
+                        self.deliver_to_member(now, key, &publication(), 0);
+                        continue;
+                    };
+                    if member.id != 0 || !self.deliver_run(member.session, &packet, &[], SHARE_FROM) {
+                        self.deliver_to_chosen(now, key, &publication(), member);
+                    }
+                }
+                Some(shard) => self.send_shared(shard, key, publication().message(), 0, false),
+                // Nobody is connected, and nothing of QoS 0 is kept.
+                None => return,
+            }
+        }
+    }
+
     fn send_shared(&mut self, to: ShardId, group: GroupKey, message: Message, hops: u8, for_queue: bool) {
-        self.send(to, Envelope::Shared(Box::new(SharedMessage { group, message, hops, for_queue })));
+        let unit = self.forward();
+        self.send(to, Envelope::Shared(Box::new(SharedMessage { group, message, hops, for_queue, unit })));
     }
 
     pub(super) fn deliver_shared(&mut self, now: Time, shared: SharedMessage) {
-        let SharedMessage { group, message, hops, for_queue } = shared;
+        let SharedMessage { group, message, hops, for_queue, .. } = shared;
         if for_queue {
             self.queue_for_group(now, group, &message.publication());
         } else {
@@ -92,28 +127,48 @@ impl Core {
 
     /// To a connected member on this shard, one with room in its window if there is.
     fn deliver_to_member(&mut self, now: Time, key: GroupKey, publication: &Publication<'_>, hops: u8) {
-        let Some(group) = self.router.groups().get(key) else { return };
-        let candidates: SmallVec<[Subscriber; CANDIDATES]> = group.candidates().take(CANDIDATES).collect();
-        let chosen = candidates.iter().find(|member| self.has_window(member.session)).or(candidates.first());
-        let Some(member) = chosen.copied() else {
+        let Some(slot) = self.router.groups().slot_of(key) else { return };
+        let Some(member) = self.choose_member(slot) else {
             let other = self.router.groups().get(key).and_then(|group| group.choose_other(self.shard));
             return match other {
                 Some(shard) if hops == 0 => self.send_shared(shard, key, publication.message(), 1, false),
                 _ => self.queue_for_group(now, key, publication),
             };
         };
+        self.deliver_to_chosen(now, key, publication, member);
+    }
+
+    /// The connected member on this shard whose turn it is, one with room in its window if there is.
+    fn choose_member(&mut self, slot: u32) -> Option<Subscriber> {
+        let Core { router, sessions, connections, limits, .. } = self;
+        let has_window = |session: u32| {
+            let session = &sessions[session as usize];
+            let Some(connection) = session.connection else { return false };
+            let connection = &connections[connection as usize];
+            connection.output.len() <= limits.output_mark
+                && session.outgoing.as_ref().is_none_or(|outgoing| outgoing.can_begin(connection.quota))
+        };
+        let mut first = None;
+        for member in router.groups().at(slot).candidates().take(CANDIDATES) {
+            if has_window(member.session) {
+                return Some(member);
+            }
+            first.get_or_insert(member);
+        }
+        first
+    }
+
+    fn deliver_to_chosen(
+        &mut self,
+        now: Time,
+        key: GroupKey,
+        publication: &Publication<'_>,
+        member: Subscriber,
+    ) {
         let id = [member.id];
         let ids: &[u32] = if member.id == 0 { &[] } else { &id };
         let retain = publication.retain && member.retain_as_published;
         self.deliver(now, member.session, publication, member.qos, retain, ids, Some(key));
-    }
-
-    fn has_window(&self, session: u32) -> bool {
-        let session = &self.sessions[session as usize];
-        let Some(connection) = session.connection else { return false };
-        let connection = &self.connections[connection as usize];
-        connection.output.len() <= self.limits.output_mark
-            && session.outgoing.as_ref().is_none_or(|outgoing| outgoing.can_begin(connection.quota))
     }
 
     /// No member is connected: QoS 1 and 2 wait on the group's own shard, up to a bound where the oldest gives way.
@@ -128,10 +183,13 @@ impl Core {
         if self.router.groups().get(key).is_none() {
             return;
         }
-        self.group_queues.push(key, publication.message());
+        let message = publication.message();
+        let position = self.store_group_message(key, &message);
+        self.group_queues.push(key, message, position);
         let (messages, bytes) = (self.limits.max_group_queue, self.limits.max_queued_bytes);
         while self.group_queues.is_over(key, messages, bytes) {
-            self.group_queues.pop(key);
+            let (_, position) = self.group_queues.pop(key).expect("it is over its bound");
+            self.store_group_message_gone(position);
             self.counters.dropped_group_queue += 1;
         }
         self.unload_group_queue(now, key);
@@ -147,12 +205,17 @@ impl Core {
     fn unload_group_queue(&mut self, now: Time, key: GroupKey) {
         while self.group_queues.queues.contains_key(&key) {
             let Some(group) = self.router.groups().get(key) else {
-                return self.group_queues.remove(key);
+                let positions = self.group_queues.remove(key);
+                return positions.into_iter().for_each(|position| self.store_group_message_gone(position));
             };
             let Some(shard) = group.choose_shard() else { return };
-            let Some(message) = self.group_queues.pop(key) else {
-                return self.group_queues.remove(key);
+            let Some((message, position)) = self.group_queues.pop(key) else {
+                self.group_queues.remove(key);
+                return;
             };
+            // It leaves this queue and comes to its next place at the same time.
+            let is_unit = self.begin_unit();
+            self.store_group_message_gone(position);
             if message.is_expired(now) {
                 self.counters.dropped_expired += 1;
             } else if shard == self.shard {
@@ -160,20 +223,27 @@ impl Core {
             } else {
                 self.send_shared(shard, key, message, 0, false);
             }
+            self.end_part(is_unit);
         }
     }
 
     /// Deliveries that a member cannot finish go to others of its group.
-    pub(super) fn give_back(&mut self, now: Time, deliveries: Vec<Delivery>) {
+    /// `session` is where they come from.
+    pub(super) fn give_back(&mut self, now: Time, deliveries: Vec<Delivery>, session: SessionKey) {
         for delivery in deliveries {
+            let is_unit = self.begin_unit();
+            if let Some(stored) = delivery.stored() {
+                self.store_given_back(session, stored);
+            }
             let key = delivery.group.expect("only a group's deliveries are given back");
             let publication = delivery.message.publication();
-            let Some(group) = self.router.groups().get(key) else { continue };
-            match group.choose_shard() {
-                Some(shard) if shard == self.shard => self.deliver_to_member(now, key, &publication, 0),
-                Some(shard) => self.send_shared(shard, key, delivery.message, 0, false),
-                None => self.queue_for_group(now, key, &publication),
+            match self.router.groups().get(key).map(Group::choose_shard) {
+                None => {}
+                Some(Some(shard)) if shard == self.shard => self.deliver_to_member(now, key, &publication, 0),
+                Some(Some(shard)) => self.send_shared(shard, key, delivery.message, 0, false),
+                Some(None) => self.queue_for_group(now, key, &publication),
             }
+            self.end_part(is_unit);
         }
     }
 
@@ -181,7 +251,8 @@ impl Core {
     pub(super) fn give_back_queued(&mut self, now: Time, session: u32) {
         if let Some(outgoing) = &mut self.sessions[session as usize].outgoing {
             let queued = outgoing.take_shared_queue();
-            self.give_back(now, queued);
+            let key = self.sessions[session as usize].key;
+            self.give_back(now, queued, key);
         }
     }
 }

@@ -28,13 +28,32 @@ impl Core {
         self.stopping = Stopping::Wills;
         let sessions: Vec<u32> = self.sessions.iter().map(|(slot, _)| slot as u32).collect();
         for session in sessions {
-            self.release_will(session);
+            if !self.keeps_will(session) {
+                self.release_will(session);
+            }
         }
         self.timers.insert(now + WILLS_MS, Timer::Shutdown);
     }
 
+    /// Whether a will waits in the store for its time, which is not the end of the broker.
+    fn keeps_will(&self, session: u32) -> bool {
+        let session = &self.sessions[session as usize];
+        session.is_stored && session.will.as_ref().is_some_and(|will| will.delay > 0)
+    }
+
+    /// A session's connection is closed, and nothing will happen to it any more in this life of the broker.
+    fn store_last(&mut self, now: Time, slot: u32) {
+        let session = &mut self.sessions[slot as usize];
+        session.connection = None;
+        session.expires = session.expiry_from(now);
+        if let Some(will) = &session.will {
+            session.will_due = now.plus_secs(will.delay);
+        }
+        self.store_session(slot);
+    }
+
     /// Tells version 5 clients why they are closed (0x8B), and closes all.
-    pub(super) fn end_shutdown(&mut self) {
+    pub(super) fn end_shutdown(&mut self, now: Time) {
         let connections: Vec<u32> = self.connections.iter().map(|(slot, _)| slot as u32).collect();
         for slot in connections {
             match self.connections[slot as usize].phase {
@@ -42,7 +61,7 @@ impl Core {
                     let session = self.say_goodbye(slot, ReasonCode::ServerShuttingDown);
                     self.counters.clients_connected -= 1;
                     // What the other shards still send finds a session whose client is away.
-                    self.sessions[session as usize].connection = None;
+                    self.store_last(now, session);
                 }
                 Phase::AwaitConnect | Phase::Locating | Phase::Authenticating => self.drop_connection(slot),
             }

@@ -107,11 +107,16 @@ impl Core {
         let session_slot = self.connections[slot as usize].session;
         let session = &mut self.sessions[session_slot as usize];
         let is_new = session.subscriptions.get(filter.filter).is_none();
+        if session.is_stored && self.store.as_ref().is_some_and(|store| store.is_full) {
+            self.counters.refused_storage_full += 1;
+            return Err(ReasonCode::QuotaExceeded);
+        }
         if is_new && session.subscriptions.len() >= self.limits.max_subscriptions {
             return Err(ReasonCode::QuotaExceeded);
         }
         let subscription = Subscription { options, id };
         session.subscriptions.insert(filter.filter, subscription);
+        self.store_subscription(session_slot, filter.filter, &subscription);
         let subscriber = Subscriber::new(session_slot, id, options);
         if let Some(shared) = shared {
             self.counters.shared_subscriptions += u64::from(is_new);
@@ -181,6 +186,7 @@ impl Core {
     /// session, if there is still one, has its subscription, and gets what belongs to it when its client is back.
     fn finish_subscribe(&mut self, now: Time, waiting: Waiting) {
         if self.is_live(waiting.conn) {
+            self.gate_if_stored(waiting.conn.slot);
             let suback = SubAck::new(waiting.packet_id, &waiting.reasons);
             self.write(waiting.conn.slot, PacketType::SubAck, |version, out| suback.encode(version, out));
         }
@@ -200,6 +206,7 @@ impl Core {
         for filter in unsubscribe.filters() {
             let existed = self.sessions[session as usize].subscriptions.remove(filter).is_some();
             if existed {
+                self.store_unsubscription(session, filter);
                 self.cancel_scan_of(session, filter);
                 changes.extend(self.withdraw(now, session, filter));
             }
@@ -207,6 +214,7 @@ impl Core {
             reasons.push(reason.code());
         }
         self.announce(changes);
+        self.gate_if_stored(slot);
         let unsuback = UnsubAck::new(unsubscribe.packet_id, &reasons);
         self.write(slot, PacketType::UnsubAck, |version, out| unsuback.encode(version, out));
         Flow::Continue

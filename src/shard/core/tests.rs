@@ -120,7 +120,11 @@ fn a_message_for_a_client_that_a_shutdown_has_closed_harms_nobody() {
     core.handle_deadlines(NOW + 1000);
     assert!(core.is_stopped());
     let message = Message::new("t", &[], b"late", QoS::AtLeastOnce, false, Time::NEVER, SessionKey::BROKER);
-    core.handle_envelope(NOW + 1001, 0, Envelope::Publish(Box::new(RoutedMessage { message, retained: 0 })));
+    core.handle_envelope(
+        NOW + 1001,
+        0,
+        Envelope::Publish(Box::new(RoutedMessage { message, retained: 0, unit: 0 })),
+    );
     assert_eq!(core.counters().clients_connected, 0);
 }
 

@@ -1,0 +1,80 @@
+//! Opening the store, and its thread.
+use super::Report;
+use crate::config::Settings;
+use crate::config::store::{Durability, StoreSettings};
+use crate::router::Keys;
+use crate::shard::core::Command;
+use crate::shard::mesh::CommandSender;
+use crate::shard::runtime::ShardStore;
+use crate::store::assembly::Assembly;
+use crate::store::durable::{Directory, Opened, Order, Purpose, Writer};
+use crate::store::record::Wall;
+use crate::store::recovered::distribute;
+use crossbeam_channel::{Sender, unbounded};
+use std::time::{Instant, SystemTime};
+
+/// The thread reports its end, however it comes.
+struct StoreWitness {
+    reports: Sender<Report>,
+    outcome: Result<(), String>,
+}
+
+impl Drop for StoreWitness {
+    fn drop(&mut self) {
+        let outcome = std::mem::replace(&mut self.outcome, Ok(()));
+        // Nobody listens any more only when the process is about to end.
+        let _ = self.reports.send(Report::StoreEnded(outcome));
+    }
+}
+
+/// Opens the data directory, and says what is damaged. The error is one sentence.
+pub(super) fn open(settings: &StoreSettings, wall: Wall) -> Result<Opened, String> {
+    let directory = Directory::take(&settings.dir, true)?;
+    let opened = crate::store::durable::open(directory, wall, Purpose::Begin)?;
+    for damage in &opened.set_aside {
+        eprintln!("ringmq: {damage}");
+    }
+    Ok(opened)
+}
+
+/// The wall clock, milliseconds since 1970, at `start`.
+pub(super) fn wall(start: Instant) -> Wall {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Wall(now.saturating_sub(start.elapsed()).as_millis() as u64)
+}
+
+/// Starts the thread that stores; gives each shard its way to it and what it begins with. Empty without a store.
+pub(super) fn start(
+    settings: &Settings,
+    opened: Option<Opened>,
+    wall: Wall,
+    seed: u64,
+    shards: Vec<CommandSender<Command>>,
+    reports: &Sender<Report>,
+) -> Result<Vec<ShardStore>, String> {
+    let (Some(store), Some(opened)) = (&settings.store, opened) else { return Ok(Vec::new()) };
+    let Opened { directory, engine, recovered, run, .. } = opened;
+    let count = shards.len() as u8;
+    let assembly =
+        Assembly::new(count, recovered.holders.iter().map(|(number, holders)| (*number, *holders)));
+    let min_free = store.min_free_space;
+    let order = match store.durability {
+        Durability::Flush => Order::disk(min_free),
+        Durability::Interval => Order::system(Some(store.interval), min_free),
+        Durability::Os => Order::system(None, min_free),
+    };
+    let shares = distribute(recovered, run, &Keys::new(seed), count);
+    let writer = Writer::new(directory, engine, assembly, order, shards);
+    let (batches, receiver) = unbounded();
+    let witness =
+        StoreWitness { reports: reports.clone(), outcome: Err("storing ended unexpectedly".into()) };
+    std::thread::Builder::new()
+        .name("ringmq-store".to_string())
+        .spawn(move || {
+            let mut witness = witness;
+            witness.outcome = writer.run(&receiver);
+        })
+        .map_err(|error| format!("the thread that stores cannot start: {error}"))?;
+    let shard_store = |share| ShardStore { batches: batches.clone(), wall, share };
+    Ok(shares.into_iter().map(shard_store).collect())
+}

@@ -1,0 +1,588 @@
+//! What this shard has to store, and what may not leave before it is stored.
+//!
+//! Without a store all of this is one branch. With one, changes go into the current batch as they are made, and a
+//! packet that promises something is *gated*: it and all that follows it on its connection are held until the batch
+//! with what it promises is stored. Only sessions that outlive their connection, retained messages and the queues of
+//! groups are stored; QoS 0 and all others are neither stored nor gated.
+use super::close::AfterWill;
+use super::{ConnId, Core};
+use crate::codec::QoS;
+use crate::router::Route;
+use crate::session::message::{Message, Publication, SHARE_FROM, SessionKey};
+use crate::session::outgoing::{Delivery, GroupKey};
+use crate::session::stored::Stored;
+use crate::session::subscriptions::Subscription;
+use crate::shard::output::Output;
+use crate::store::record::{self, Body, EntryRecord, Flight, GroupName, Wall};
+use crate::store::{Batch, Item, Op, Part, Space, key};
+use std::collections::VecDeque;
+
+/// From this size on a message that several sessions of a shard keep is stored once; below it a copy is smaller than
+/// what sharing takes.
+const SHARED_FROM: usize = 256;
+/// Released bytes that may wait for a connection's socket before more of what is held becomes due.
+const RELEASE_MARK: usize = 64 * 1024;
+const _: () = assert!(SHARED_FROM <= SHARE_FROM);
+
+/// The part of a publish that this shard is in the middle of.
+struct Open {
+    unit: u64,
+    is_root: bool,
+    forwarded: u32,
+    ops: Vec<Op>,
+}
+
+/// The shard's side of the store.
+pub(super) struct Store {
+    wall: Wall,
+    /// This shard, in the place it has in numbers that all shards make.
+    shard: u64,
+    /// What the current turn has to store.
+    batch: Batch,
+    /// Everything up to this batch is stored.
+    stored: u64,
+    open: Option<Open>,
+    /// Publishes that were given a number.
+    units: u64,
+    /// Number of the last shared payload.
+    messages: u64,
+    /// The last place in the queues of groups.
+    group_position: u64,
+    /// How many changes there were.
+    made: u64,
+    /// Connections that are gated, in the order of the batches they wait for.
+    gated: VecDeque<(u64, ConnId)>,
+    /// Batches that were handed over and are not stored, with their bytes.
+    outstanding: VecDeque<(u64, usize)>,
+    outstanding_bytes: usize,
+    /// Too little space is left.
+    pub is_full: bool,
+}
+
+impl Store {
+    pub fn new(shard: u8, wall: Wall, last_message: u64, last_group_position: u64) -> Store {
+        Store {
+            wall,
+            shard: u64::from(shard) << 56,
+            batch: Batch { number: 1, ..Batch::default() },
+            stored: 0,
+            open: None,
+            units: 0,
+            messages: last_message,
+            group_position: last_group_position >> 8,
+            made: 0,
+            gated: VecDeque::new(),
+            outstanding: VecDeque::new(),
+            outstanding_bytes: 0,
+            is_full: false,
+        }
+    }
+
+    fn push(&mut self, op: Op) {
+        self.made += 1;
+        match &mut self.open {
+            Some(open) => open.ops.push(op),
+            None => self.batch.push(Item::Op(op)),
+        }
+    }
+
+    fn put(&mut self, space: Space, key: crate::store::Key, value: bytes::Bytes) {
+        self.push(Op::Put { space, key, value, is_new: false, holds: 0 });
+    }
+
+    fn remove(&mut self, space: Space, key: crate::store::Key) {
+        self.push(Op::Remove { space, key, releases: 0 });
+    }
+
+    /// The batch that holds the last change made; `None` if all of them are stored.
+    fn last_batch(&self) -> Option<u64> {
+        let is_empty = self.batch.is_empty() && self.open.is_none();
+        let last = self.batch.number - u64::from(is_empty);
+        (last > self.stored).then_some(last)
+    }
+
+    /// A message that is stored by itself, if it is worth it: its number.
+    fn share(&mut self, publication: &Publication<'_>) -> u64 {
+        let known = publication.stored_as.get();
+        let size = publication.topic.len() + publication.forwarded.len() + publication.payload.len();
+        if known > 0 || size < SHARED_FROM {
+            return known;
+        }
+        self.messages += 1;
+        let number = self.messages | self.shard;
+        let (key, value) = (key::number(number), record::encode_message(self.wall, &publication.message()));
+        self.push(Op::Put { space: Space::Message, key, value, is_new: true, holds: 0 });
+        publication.stored_as.set(number);
+        number
+    }
+}
+
+/// What a connection holds back.
+#[derive(Debug)]
+pub(super) struct Gated {
+    /// What may leave.
+    pub ready: Output,
+    /// Ends of what may leave with a batch: bytes since the first gate, and the batch that what follows waits for.
+    gates: VecDeque<(u64, u64)>,
+    /// Bytes that became ready since the first gate.
+    released: u64,
+}
+
+/// The contract with the shell.
+impl Core {
+    /// What is to be stored before anything this turn promised can leave. To be handed over, in order, before any
+    /// envelope of this turn is sent.
+    pub fn take_batch(&mut self) -> Option<Batch> {
+        let store = self.store.as_mut()?;
+        if store.batch.is_empty() {
+            return None;
+        }
+        let next = Batch { number: store.batch.number + 1, ..Batch::default() };
+        let batch = std::mem::replace(&mut store.batch, next);
+        store.outstanding.push_back((batch.number, batch.bytes));
+        store.outstanding_bytes += batch.bytes;
+        Some(batch)
+    }
+
+    /// Everything up to this batch is stored.
+    pub(super) fn handle_stored(&mut self, number: u64) {
+        let Some(store) = &mut self.store else { return };
+        store.stored = store.stored.max(number);
+        while let Some((_, bytes)) = store.outstanding.pop_front_if(|(batch, _)| *batch <= number) {
+            store.outstanding_bytes -= bytes;
+        }
+        while let Some((_, conn)) = self.store.as_mut().and_then(|store| {
+            let stored = store.stored;
+            store.gated.pop_front_if(|(batch, _)| *batch <= stored)
+        }) {
+            if self.is_live(conn) {
+                self.release(conn.slot);
+            }
+        }
+    }
+
+    /// Space for storing runs short, or is there again.
+    pub(super) fn handle_storage_full(&mut self, is_full: bool) {
+        if let Some(store) = &mut self.store {
+            store.is_full = is_full;
+        }
+    }
+
+    /// Too much waits to be stored: the shell leaves received bytes unread.
+    pub(super) fn is_store_behind(&self) -> bool {
+        self.store.as_ref().is_some_and(|store| store.outstanding_bytes >= self.limits.store_mark)
+    }
+
+    /// Too little space is left to take on anything that must be stored.
+    pub(super) fn is_storage_full(&self) -> bool {
+        self.store.as_ref().is_some_and(|store| store.is_full)
+    }
+
+    /// Whether a publish would have to be stored, as far as this shard can tell.
+    #[cold]
+    pub(super) fn needs_storage(&self, publication: &Publication<'_>, route: &Route) -> bool {
+        let is_kept = publication.qos > QoS::AtMostOnce
+            && (!route.shards.is_empty()
+                || !route.groups.is_empty()
+                || route.direct.iter().any(|subscriber| {
+                    subscriber.qos > QoS::AtMostOnce
+                        && self.sessions[subscriber.session as usize].is_persistent()
+                }));
+        (publication.retain && publication.publisher != SessionKey::BROKER) || is_kept
+    }
+
+    /// How many changes there were so far.
+    pub(super) fn changes_made(&self) -> u64 {
+        self.store.as_ref().map_or(0, |store| store.made)
+    }
+}
+
+/// Publishes: what they change is stored together.
+impl Core {
+    /// What follows, until [`Core::end_unit`], is stored together, here and on the shards it is sent to. False if there
+    /// is no store or something is open already.
+    pub(super) fn begin_unit(&mut self) -> bool {
+        let Some(store) = &mut self.store else { return false };
+        if store.open.is_some() {
+            return false;
+        }
+        let unit = store.shard | (store.units + 1);
+        store.open = Some(Open { unit, is_root: true, forwarded: 0, ops: Vec::new() });
+        true
+    }
+
+    /// This shard's part of a publish that began on another one, or here but earlier; 0 is no publish that is stored.
+    pub(super) fn begin_part(&mut self, unit: u64) -> bool {
+        let Some(store) = self.store.as_mut().filter(|_| unit > 0) else { return false };
+        assert!(store.open.is_none(), "an envelope is opened when nothing else is in progress");
+        store.open = Some(Open { unit, is_root: false, forwarded: 0, ops: Vec::new() });
+        true
+    }
+
+    /// Whether there was something to store.
+    pub(super) fn end_unit(&mut self) -> bool {
+        let Some(store) = &mut self.store else { return false };
+        let Open { unit, is_root, forwarded, mut ops } = store.open.take().expect("a unit was begun");
+        if !is_root || forwarded > 0 {
+            store.units += u64::from(is_root);
+            store.made += 1;
+            store.batch.push(Item::Part(Part { unit, is_root, forwarded, ops }));
+            return true;
+        }
+        let item = match ops.len() {
+            0 => return false,
+            1 => Item::Op(ops.remove(0)),
+            _ => Item::Part(Part { unit: 0, is_root, forwarded, ops }),
+        };
+        store.batch.push(item);
+        true
+    }
+
+    /// After [`Core::begin_part`], with its answer.
+    pub(super) fn end_part(&mut self, is_part: bool) {
+        if is_part {
+            self.end_unit();
+        }
+    }
+
+    /// The number that goes with an envelope of the publish in progress, 0 if it is not stored.
+    pub(super) fn forward(&mut self) -> u64 {
+        let open = self.store.as_mut().and_then(|store| store.open.as_mut());
+        open.map_or(0, |open| {
+            open.forwarded += 1;
+            open.unit
+        })
+    }
+}
+
+/// Gates.
+impl Core {
+    /// What is written to this connection from here on leaves when everything so far is stored.
+    pub(super) fn gate(&mut self, slot: u32) {
+        let Some(store) = &mut self.store else { return };
+        let Some(batch) = store.last_batch() else { return };
+        let connection = &mut self.connections[slot as usize];
+        let gated = connection.gated.get_or_insert_with(|| {
+            let ready = std::mem::take(&mut connection.output);
+            Box::new(Gated { ready, gates: VecDeque::new(), released: 0 })
+        });
+        if gated.gates.back().is_some_and(|(_, last)| *last >= batch) {
+            return;
+        }
+        gated.gates.push_back((gated.released + connection.output.len() as u64, batch));
+        store.gated.push_back((batch, ConnId { slot, generation: connection.generation }));
+    }
+
+    /// The same, if anything is to be stored since [`Core::changes_made`] was `before`.
+    pub(super) fn gate_since(&mut self, slot: u32, before: u64) {
+        if self.changes_made() != before {
+            self.gate(slot);
+        }
+    }
+
+    /// The same, if the connection's session is stored.
+    pub(super) fn gate_if_stored(&mut self, slot: u32) {
+        if self.store.is_some() && self.sessions[self.connections[slot as usize].session as usize].is_stored {
+            self.gate(slot);
+        }
+    }
+
+    /// What is stored by now becomes ready, unless there is much that is.
+    fn release(&mut self, slot: u32) {
+        let stored = self.store.as_ref().map_or(0, |store| store.stored);
+        let connection = &mut self.connections[slot as usize];
+        let Some(gated) = &mut connection.gated else { return };
+        while gated.gates.front().is_some_and(|(_, batch)| *batch <= stored) {
+            gated.gates.pop_front();
+        }
+        if gated.ready.len() > RELEASE_MARK {
+            return;
+        }
+        match gated.gates.front() {
+            Some((end, _)) => {
+                let count = (end - gated.released) as usize;
+                connection.output.move_front(count, &mut gated.ready);
+                gated.released = *end;
+            }
+            None => {
+                let count = connection.output.len();
+                let mut ready = std::mem::take(&mut gated.ready);
+                if ready.is_empty() {
+                    self.buffers.take_back(&mut ready);
+                } else {
+                    connection.output.move_front(count, &mut ready);
+                    connection.output = ready;
+                }
+                connection.gated = None;
+            }
+        }
+        if !connection.is_dirty {
+            connection.is_dirty = true;
+            self.dirty.push_back(ConnId { slot, generation: connection.generation });
+        }
+    }
+
+    /// The socket took all that was ready. True if what waits for room may go on.
+    pub(super) fn drained_gated(&mut self, slot: u32) -> bool {
+        self.release(slot);
+        self.connections[slot as usize].output.len() <= self.limits.output_mark
+    }
+
+    /// The connection ends: what is held will not be sent, and what is written now needs no gate.
+    pub(super) fn drop_held(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        if let Some(gated) = connection.gated.take() {
+            connection.output = gated.ready;
+        }
+    }
+}
+
+/// Changes.
+impl Core {
+    /// Whether messages towards the session are stored.
+    fn is_durable(&self, session: u32) -> bool {
+        self.store.is_some() && self.sessions[session as usize].is_persistent()
+    }
+
+    /// The session began, changed, or lost its connection.
+    pub(super) fn store_session(&mut self, slot: u32) {
+        let Some(store) = &mut self.store else { return };
+        let session = &mut self.sessions[slot as usize];
+        if !session.is_persistent() && !session.is_stored {
+            return;
+        }
+        session.is_stored = true;
+        let expires = session.connection.is_none().then_some(session.expires);
+        let (client_id, interval) = (&session.client_id, session.expiry_interval);
+        let (will_due, will) = (session.will_due, session.will.as_deref());
+        let value = record::encode_session(store.wall, client_id, interval, expires, will_due, will);
+        store.put(Space::Session, key::session(session.key.0), value);
+    }
+
+    /// The session ended.
+    pub(super) fn store_session_end(&mut self, session: SessionKey) {
+        if let Some(store) = &mut self.store {
+            store.push(Op::DropSession { session: session.0 });
+        }
+    }
+
+    /// What is to be stored with the publication of a will.
+    pub(super) fn store_will_taken(&mut self, after: AfterWill) {
+        match after {
+            AfterWill::Nothing => {}
+            AfterWill::Session(slot, key) => {
+                if self
+                    .sessions
+                    .get(slot as usize)
+                    .is_some_and(|session| session.key == key && session.is_stored)
+                {
+                    self.store_session(slot);
+                }
+            }
+            AfterWill::SessionEnded(key) => self.store_session_end(key),
+        }
+    }
+
+    /// A subscription was made or changed.
+    pub(super) fn store_subscription(&mut self, session: u32, filter: &str, subscription: &Subscription) {
+        if self.is_durable(session)
+            && let Some(store) = &mut self.store
+        {
+            let key = key::subscription(self.sessions[session as usize].key.0, filter);
+            store.put(Space::Subscription, key, record::encode_subscription(filter, subscription));
+        }
+    }
+
+    /// A subscription ended.
+    pub(super) fn store_unsubscription(&mut self, session: u32, filter: &str) {
+        if self.is_durable(session)
+            && let Some(store) = &mut self.store
+        {
+            store.remove(
+                Space::Subscription,
+                key::subscription(self.sessions[session as usize].key.0, filter),
+            );
+        }
+    }
+
+    /// A delivery is about to be queued.
+    pub(super) fn store_queued(
+        &mut self,
+        session: u32,
+        delivery: &mut Delivery,
+        publication: &Publication<'_>,
+    ) {
+        if self.is_durable(session) {
+            self.place(session, delivery, publication);
+            self.put_entry(session, delivery, 0);
+        }
+    }
+
+    /// A delivery is about to get its packet id: true if it was not stored so far.
+    pub(super) fn store_begin(
+        &mut self,
+        session: u32,
+        delivery: &mut Delivery,
+        publication: &Publication<'_>,
+    ) -> bool {
+        let is_new = delivery.position == 0 && self.is_durable(session);
+        if is_new {
+            self.place(session, delivery, publication);
+        }
+        is_new
+    }
+
+    /// It has its packet id. A QoS 2 message leaves when this is stored, lest another one gets its id after a crash.
+    pub(super) fn store_begun(&mut self, slot: u32, packet_id: u16, is_new: bool) {
+        let session = self.connections[slot as usize].session;
+        let Some(outgoing) = &self.sessions[session as usize].outgoing else { return };
+        let Some(stored) = outgoing.stored(packet_id) else { return };
+        let Some(delivery) = outgoing.in_flight(packet_id).cloned() else { return };
+        if is_new {
+            self.put_entry(session, &delivery, packet_id);
+        } else {
+            self.put_flight(session, stored, Flight::Sent(packet_id));
+            self.sessions[session as usize].outgoing().note_flight(packet_id);
+        }
+        if delivery.qos == QoS::ExactlyOnce {
+            self.gate(slot);
+        }
+    }
+
+    /// Gives a delivery its place, and the number of its payload.
+    fn place(&mut self, session: u32, delivery: &mut Delivery, publication: &Publication<'_>) {
+        delivery.position = self.sessions[session as usize].outgoing().next_position();
+        if let Some(store) = &mut self.store {
+            delivery.stored_as = store.share(publication);
+        }
+    }
+
+    fn put_entry(&mut self, session: u32, delivery: &Delivery, packet_id: u16) {
+        let group = delivery.group.and_then(|key| self.group_name(key));
+        let body = match delivery.stored_as {
+            0 => Body::Inline(delivery.message.clone()),
+            shared => Body::Shared(shared),
+        };
+        let Delivery { qos, retain, position, stored_as: holds, .. } = *delivery;
+        let entry = EntryRecord { qos, retain, packet_id, ids: delivery.ids.clone(), group, body };
+        let Some(store) = &mut self.store else { return };
+        let value = record::encode_entry(store.wall, &entry);
+        let key = key::entry(self.sessions[session as usize].key.0, position);
+        store.push(Op::Put { space: Space::Queue, key, value, is_new: true, holds });
+    }
+
+    fn put_flight(&mut self, session: u32, stored: Stored, flight: Flight) {
+        let Some(store) = &mut self.store else { return };
+        let key = key::entry(self.sessions[session as usize].key.0, stored.position);
+        let value = record::encode_flight(flight);
+        store.push(Op::Put { space: Space::Flight, key, value, is_new: !stored.has_flight, holds: 0 });
+    }
+
+    fn group_name(&mut self, key: GroupKey) -> Option<GroupName> {
+        let group = self.router.groups().get(key)?;
+        let (share, filter) = group.share_and_filter();
+        Some(GroupName { share: share.into(), filter: filter.into() })
+    }
+
+    /// PUBREC came: only the packet id is needed any more. PUBREL leaves when this is stored.
+    pub(super) fn store_released(&mut self, slot: u32, stored: Stored, packet_id: u16) {
+        let session = self.connections[slot as usize].session;
+        if stored.has_entry {
+            self.remove_entry(session, stored);
+            self.put_flight(session, stored, Flight::Released(packet_id));
+            self.sessions[session as usize].outgoing().note_flight(packet_id);
+        }
+        self.gate(slot);
+    }
+
+    /// A delivery is finished or dropped.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn store_finished(&mut self, session: u32, stored: Stored) {
+        self.store_given_back(self.sessions[session as usize].key, stored);
+    }
+
+    /// A delivery of a session that may be gone is another one's now.
+    pub(super) fn store_given_back(&mut self, session: SessionKey, stored: Stored) {
+        let key = key::entry(session.0, stored.position);
+        let Some(store) = &mut self.store else { return };
+        if stored.has_entry {
+            store.push(Op::Remove { space: Space::Queue, key: key.clone(), releases: stored.holds });
+        }
+        if stored.has_flight {
+            store.remove(Space::Flight, key);
+        }
+    }
+
+    fn remove_entry(&mut self, session: u32, stored: Stored) {
+        let key = key::entry(self.sessions[session as usize].key.0, stored.position);
+        if let Some(store) = &mut self.store {
+            store.push(Op::Remove { space: Space::Queue, key, releases: stored.holds });
+        }
+    }
+
+    /// A QoS 2 packet id came from the client.
+    pub(super) fn store_incoming(&mut self, slot: u32, packet_id: u16) {
+        let session = self.connections[slot as usize].session;
+        if self.is_durable(session)
+            && let Some(store) = &mut self.store
+        {
+            let key = key::incoming(self.sessions[session as usize].key.0, packet_id);
+            store.put(Space::Incoming, key, record::encode_mark());
+        }
+    }
+
+    /// It is free again.
+    pub(super) fn store_incoming_released(&mut self, slot: u32, packet_id: u16) {
+        let session = self.connections[slot as usize].session;
+        if self.is_durable(session)
+            && let Some(store) = &mut self.store
+        {
+            store.remove(Space::Incoming, key::incoming(self.sessions[session as usize].key.0, packet_id));
+        }
+    }
+
+    /// A retained message was kept, replaced or removed. What the broker itself says is not stored.
+    pub(super) fn store_retained(&mut self, message: &Message) {
+        let Some(store) = self.store.as_mut().filter(|_| message.publisher != SessionKey::BROKER) else {
+            return;
+        };
+        let key = key::retained(message.topic());
+        if message.payload().is_empty() {
+            store.remove(Space::Retained, key);
+        } else {
+            let value = record::encode_message(store.wall, message);
+            store.put(Space::Retained, key, value);
+        }
+    }
+
+    /// A retained message expired.
+    pub(super) fn store_retained_gone(&mut self, topic: &str) {
+        if let Some(store) = &mut self.store {
+            store.remove(Space::Retained, key::retained(topic));
+        }
+    }
+
+    /// A message begins to wait for a member of its group: its place, 0 if it is not stored.
+    pub(super) fn store_group_message(&mut self, key: GroupKey, message: &Message) -> u64 {
+        if self.store.is_none() {
+            return 0;
+        }
+        let Some(group) = self.group_name(key) else { return 0 };
+        let Some(store) = &mut self.store else { return 0 };
+        store.group_position += 1;
+        // The shard behind the count, so that the order holds when the group moves to another shard.
+        let position = store.group_position << 8 | store.shard >> 56;
+        let value = record::encode_group(store.wall, &group, message);
+        let key = key::number(position);
+        store.push(Op::Put { space: Space::Group, key, value, is_new: true, holds: 0 });
+        position
+    }
+
+    /// It waits no longer.
+    pub(super) fn store_group_message_gone(&mut self, position: u64) {
+        if let Some(store) = self.store.as_mut().filter(|_| position > 0) {
+            store.remove(Space::Group, key::number(position));
+        }
+    }
+}

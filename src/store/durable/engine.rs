@@ -1,0 +1,131 @@
+//! The storage engine: one journal for all kinds of records, so that one flush makes a round durable.
+use crate::store::assembly::{Change, Round};
+use crate::store::record::{self, Body, Wall};
+use crate::store::{Key, Space, key};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use std::path::Path;
+
+/// Bytes of the newest records of one kind that are kept in memory before they are sorted into tables.
+const MEMTABLE: u64 = 8 << 20;
+/// Bytes of journals after which old ones are sorted into tables, whatever is in them.
+const JOURNALS: u64 = 128 << 20;
+/// Bytes of tables kept in memory.
+const CACHE: u64 = 16 << 20;
+/// Files kept open.
+const FILES: usize = 128;
+
+/// When a round counts as stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Persist {
+    /// When it is on the disk.
+    Disk,
+    /// When the operating system has it.
+    System,
+}
+
+/// An open engine.
+pub struct Engine {
+    database: Database,
+    spaces: Vec<Keyspace>,
+}
+
+impl Engine {
+    /// Opens what is in `path`, or makes a new one there.
+    pub fn open(path: &Path) -> fjall::Result<Engine> {
+        let database = Database::builder(path)
+            .manual_journal_persist(true)
+            .worker_threads(1)
+            .cache_size(CACHE)
+            .max_cached_files(Some(FILES))
+            .max_journaling_size(JOURNALS)
+            .open()?;
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE);
+        let spaces = Space::ALL.iter().map(|space| database.keyspace(space.name(), options));
+        let spaces = spaces.collect::<fjall::Result<Vec<_>>>()?;
+        Ok(Engine { database, spaces })
+    }
+
+    fn space(&self, space: Space) -> &Keyspace {
+        &self.spaces[space as usize]
+    }
+
+    /// Stores a round as a whole.
+    pub fn commit(&self, round: Round, persist: Persist) -> fjall::Result<()> {
+        let mode = match persist {
+            Persist::Disk => PersistMode::SyncData,
+            Persist::System => PersistMode::Buffer,
+        };
+        let mut batch = self.database.batch().durability(Some(mode));
+        for ((space, key), change) in round.changes {
+            match change {
+                Change::Put(value) => batch.insert(self.space(space), &key[..], &value[..]),
+                Change::Remove => batch.remove(self.space(space), &key[..]),
+            }
+        }
+        batch.commit()
+    }
+
+    /// Makes everything durable.
+    pub fn flush(&self) -> fjall::Result<()> {
+        self.database.persist(PersistMode::SyncData)
+    }
+
+    /// Writes and removes records at start, when nothing else is going on.
+    pub fn repair(&self, put: &[(Space, Key, Vec<u8>)], removed: &[(Space, Key)]) -> fjall::Result<()> {
+        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
+        for (space, key, value) in put {
+            batch.insert(self.space(*space), &key[..], &value[..]);
+        }
+        for (space, key) in removed {
+            batch.remove(self.space(*space), &key[..]);
+        }
+        batch.commit()
+    }
+
+    /// All records of one kind. An error ends the walk.
+    pub fn read(&self, space: Space, take: &mut dyn FnMut(&[u8], &[u8])) -> fjall::Result<()> {
+        for guard in self.space(space).iter() {
+            let (key, value) = guard.into_inner()?;
+            take(&key, &value);
+        }
+        Ok(())
+    }
+
+    /// The same from the end, up to the first record that cannot be read.
+    pub fn read_back(&self, space: Space, take: &mut dyn FnMut(&[u8], &[u8])) {
+        for guard in self.space(space).iter().rev() {
+            let Ok((key, value)) = guard.into_inner() else { return };
+            take(&key, &value);
+        }
+    }
+
+    /// All records of a session, each with the shared payload that it holds.
+    pub fn session(&self, session: u64) -> fjall::Result<Vec<(Space, Key, u64)>> {
+        let mut found = Vec::new();
+        for space in Space::OF_SESSION {
+            for guard in self.space(space).prefix(key::session(session)) {
+                let (key, value) = guard.into_inner()?;
+                let mut holds = 0;
+                if space == Space::Queue
+                    && let Ok(entry) = record::decode_entry(Wall(0), &value)
+                    && let Body::Shared(message) = entry.body
+                {
+                    holds = message;
+                }
+                found.push((space, Key::from_slice(&key), holds));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Sorts the newest records of one kind into a table.
+    #[cfg(test)]
+    pub fn sort_into_tables(&self, space: Space) -> fjall::Result<()> {
+        self.space(space).rotate_memtable_and_wait()
+    }
+
+    /// Bytes on disk, journals included.
+    pub fn disk_space(&self) -> u64 {
+        self.database.disk_space().unwrap_or(0)
+    }
+}

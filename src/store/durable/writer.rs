@@ -1,0 +1,192 @@
+//! The thread that writes: everything that came while the last flush ran goes into the next one.
+use super::directory::Directory;
+use super::engine::{Engine, Persist};
+use super::load::sentence;
+use super::space::free_bytes;
+use crate::shard::core::{Command, ShardId};
+use crate::shard::mesh::CommandSender;
+use crate::store::Batch;
+use crate::store::assembly::Assembly;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+/// Bytes after which a round is written even if more is waiting.
+const ROUND_BYTES: usize = 8 << 20;
+/// Between two attempts to tell a shard whose channel was full.
+const TELL_AGAIN: Duration = Duration::from_millis(1);
+/// Between two looks at the free space, at most.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// When something counts as stored, and when that is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Order {
+    /// After what a shard is told.
+    pub persist: Persist,
+    /// With [`Persist::System`]: how often everything is brought to the disk; `None` leaves it to the system.
+    pub flush_every: Option<Duration>,
+    /// Bytes that must be free; below that nothing more is to be taken on.
+    pub min_free: u64,
+}
+
+impl Order {
+    /// Stored when it is on the disk.
+    pub fn disk(min_free: u64) -> Order {
+        Order { persist: Persist::Disk, flush_every: None, min_free }
+    }
+    /// Stored when the system has it, on the disk within `flush_every`.
+    pub fn system(flush_every: Option<Duration>, min_free: u64) -> Order {
+        Order { persist: Persist::System, flush_every, min_free }
+    }
+}
+
+/// One shard, and what it is still to be told.
+struct Told {
+    commands: CommandSender<Command>,
+    stored: Option<u64>,
+    is_full: Option<bool>,
+}
+
+/// What the thread works with.
+pub struct Writer {
+    directory: Directory,
+    engine: Engine,
+    assembly: Assembly,
+    order: Order,
+    shards: Vec<Told>,
+    is_full: bool,
+    looked: Option<Instant>,
+    /// When the oldest write that is not on the disk was made.
+    unflushed: Option<Instant>,
+}
+
+impl Writer {
+    /// A writer for these shards.
+    pub fn new(
+        directory: Directory,
+        engine: Engine,
+        assembly: Assembly,
+        order: Order,
+        shards: Vec<CommandSender<Command>>,
+    ) -> Writer {
+        let told = |commands| Told { commands, stored: None, is_full: None };
+        let shards = shards.into_iter().map(told).collect();
+        Writer { directory, engine, assembly, order, shards, is_full: false, looked: None, unflushed: None }
+    }
+
+    /// Writes until no shard is left. After an error nothing is written and nothing told any more: what is stored then
+    /// is known only when it is read again.
+    pub fn run(mut self, batches: &Receiver<(ShardId, Batch)>) -> Result<(), String> {
+        loop {
+            let first = match self.patience() {
+                None => batches.recv().map_err(RecvTimeoutError::from),
+                Some(patience) => batches.recv_timeout(patience),
+            };
+            match first {
+                Ok((shard, batch)) => self.assembly.add(shard, batch),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            while self.assembly.bytes() < ROUND_BYTES
+                && let Ok((shard, batch)) = batches.try_recv()
+            {
+                self.assembly.add(shard, batch);
+            }
+            self.look_at_space();
+            self.write()?;
+            self.tell();
+        }
+        self.write()?;
+        self.engine.flush().map_err(|error| self.failed(&error))
+    }
+
+    /// How long there is nothing to do without a batch; `None` for ever.
+    fn patience(&self) -> Option<Duration> {
+        let untold = self.shards.iter().any(|shard| shard.stored.is_some() || shard.is_full.is_some());
+        let mut patience = untold.then_some(TELL_AGAIN);
+        if self.is_full {
+            patience = Some(patience.unwrap_or(LOOK_AGAIN));
+        }
+        if let (Some(since), Some(every)) = (self.unflushed, self.order.flush_every) {
+            let left = every.saturating_sub(since.elapsed());
+            patience = Some(patience.map_or(left, |patience| patience.min(left)));
+        }
+        patience
+    }
+
+    fn write(&mut self) -> Result<(), String> {
+        let mut unread = None;
+        let engine = &self.engine;
+        let round = self.assembly.take_round(|session| {
+            engine.session(session).unwrap_or_else(|error| {
+                unread = Some(error);
+                Vec::new()
+            })
+        });
+        if let Some(error) = unread {
+            return Err(self.failed(&error));
+        }
+        if let Some(mut round) = round {
+            let stored = std::mem::take(&mut round.stored);
+            if !round.changes.is_empty() {
+                self.engine.commit(round, self.order.persist).map_err(|error| self.failed(&error))?;
+                if self.order.persist == Persist::System {
+                    self.unflushed.get_or_insert_with(Instant::now);
+                }
+            }
+            for (shard, number) in stored {
+                self.shards[usize::from(shard)].stored = Some(number);
+            }
+        }
+        if let (Some(since), Some(every)) = (self.unflushed, self.order.flush_every)
+            && since.elapsed() >= every
+        {
+            self.engine.flush().map_err(|error| self.failed(&error))?;
+            self.unflushed = None;
+        }
+        Ok(())
+    }
+
+    fn look_at_space(&mut self) {
+        if self.looked.is_some_and(|looked| looked.elapsed() < LOOK_AGAIN) {
+            return;
+        }
+        self.looked = Some(Instant::now());
+        // Where it cannot be asked for, the write itself will tell.
+        let Ok(free) = free_bytes(self.directory.path()) else { return };
+        let is_full = free < self.order.min_free;
+        if is_full != self.is_full {
+            self.is_full = is_full;
+            self.shards.iter_mut().for_each(|shard| shard.is_full = Some(is_full));
+            let path = self.directory.path().display();
+            match is_full {
+                true => eprintln!(
+                    "ringmq: only {free} bytes are free for {path}, less than --min-free-space; nothing that must be stored is taken until there are more"
+                ),
+                false => eprintln!("ringmq: there is free space for {path} again; messages are stored again"),
+            }
+        }
+    }
+
+    fn tell(&mut self) {
+        for shard in &mut self.shards {
+            if let Some(number) = shard.stored
+                && shard.commands.send(Command::Stored(number)).is_ok()
+            {
+                shard.stored = None;
+            }
+            if let Some(is_full) = shard.is_full
+                && shard.commands.send(Command::StorageFull(is_full)).is_ok()
+            {
+                shard.is_full = None;
+            }
+        }
+    }
+
+    fn failed(&self, error: &fjall::Error) -> String {
+        let (path, error) = (self.directory.path().display(), sentence(error));
+        format!(
+            "storing in {path} failed: {error}; nothing is acknowledged any more, and the broker ends so that it can \
+             start again from what is on the disk"
+        )
+    }
+}

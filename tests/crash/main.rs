@@ -1,0 +1,142 @@
+//! Kills the broker again and again while clients publish and subscribe, and checks that nothing that was
+//! acknowledged is lost, no QoS 2 message comes twice, and order is kept.
+//!
+//! A short run with a fixed seed belongs to the tests; `scripts/crash-test` makes long ones. `RINGMQ_CRASH_KILLS`,
+//! `RINGMQ_CRASH_SEED` and `RINGMQ_CRASH_FLAGS` are how it says what it wants.
+#[path = "../support/mod.rs"]
+mod support;
+
+mod link;
+mod oracle;
+mod publisher;
+mod subscriber;
+
+use oracle::Oracle;
+use publisher::Publisher;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+use subscriber::{Manner, Subscriber};
+use support::{Broker, Signal};
+
+/// Kills of the run that belongs to the tests.
+const KILLS: u32 = 12;
+/// How long the clients may take to finish when the killing is over.
+const FINISH: Duration = Duration::from_secs(120);
+
+/// Where the broker is at the moment, and whether the end has come.
+#[derive(Default)]
+pub(crate) struct Scene {
+    address: Mutex<Option<SocketAddr>>,
+    /// Publishers begin nothing new.
+    is_ending: AtomicBool,
+    /// Everybody leaves.
+    is_over: AtomicBool,
+}
+
+impl Scene {
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        *self.address.lock().unwrap()
+    }
+    pub(crate) fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::Relaxed)
+    }
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+}
+
+/// A small generator with a seed (SplitMix64).
+pub(crate) struct Rng(pub(crate) u64);
+
+impl Rng {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}
+
+fn from_environment(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
+}
+
+fn data_dir() -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("crash-{}", std::process::id()));
+    std::fs::remove_dir_all(&path).ok();
+    path
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_however_often_the_broker_is_killed() {
+    let kills = from_environment("RINGMQ_CRASH_KILLS", KILLS.into());
+    let seed = from_environment("RINGMQ_CRASH_SEED", 1);
+    let more = std::env::var("RINGMQ_CRASH_FLAGS").unwrap_or_default();
+    let dir = data_dir();
+    let mut flags: Vec<&str> = vec!["--data-dir", dir.to_str().unwrap(), "--max-queued-messages", "1000000"];
+    flags.extend(["--max-queued-bytes", "1G", "--min-free-space", "0", "--sys-interval", "0"]);
+    flags.extend(more.split_whitespace());
+    println!("seed {seed}, {kills} kills, {}", dir.display());
+
+    let mut rng = Rng(seed);
+    let scene = Arc::new(Scene::default());
+    let oracle = Arc::new(Oracle::default());
+    let mut broker = Broker::start(1 + rng.below(3) as usize, &flags);
+    *scene.address.lock().unwrap() = Some(broker.address);
+
+    // Those who subscribe are there before anything is published.
+    let manners = [Manner::Stays, Manner::ComesAndGoes, Manner::Slow, Manner::Shares, Manner::Shares];
+    let subscribers: Vec<_> = manners
+        .into_iter()
+        .enumerate()
+        .map(|(number, manner)| {
+            let mut subscriber = Subscriber::new(number, manner, scene.clone(), oracle.clone(), rng.next());
+            subscriber.begin();
+            thread::spawn(move || subscriber.run())
+        })
+        .collect();
+    let publishers: Vec<_> = (0..6)
+        .map(|number| {
+            let mut publisher = Publisher::new(number, scene.clone(), oracle.clone(), rng.next());
+            thread::spawn(move || publisher.run())
+        })
+        .collect();
+
+    for kill in 1..=kills {
+        oracle.wait_for_more(rng.below(60));
+        thread::sleep(Duration::from_millis(rng.below(20)));
+        *scene.address.lock().unwrap() = None;
+        broker.signal(Signal::KILL);
+        broker.wait_for_exit();
+        broker = Broker::start(1 + rng.below(3) as usize, &flags);
+        *scene.address.lock().unwrap() = Some(broker.address);
+        if kill % 50 == 0 {
+            println!("{kill} kills, {}", oracle.summary());
+        }
+    }
+
+    scene.is_ending.store(true, Ordering::Relaxed);
+    publishers.into_iter().for_each(|publisher| publisher.join().unwrap());
+    let until = Instant::now() + FINISH;
+    while !oracle.is_complete() && Instant::now() < until {
+        thread::sleep(Duration::from_millis(20));
+    }
+    // What must not come would come now.
+    thread::sleep(Duration::from_millis(300));
+    scene.is_over.store(true, Ordering::Relaxed);
+    subscribers.into_iter().for_each(|subscriber| subscriber.join().unwrap());
+    println!("{kills} kills, {}", oracle.summary());
+    let verdict = oracle.verdict();
+    assert!(verdict.is_empty(), "seed {seed}, {}:\n{}", dir.display(), verdict.join("\n"));
+    oracle.check_that_much_happened(kills);
+    drop(broker);
+    std::fs::remove_dir_all(&dir).ok();
+}
