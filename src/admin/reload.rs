@@ -23,9 +23,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Keys outside listeners whose change is taken up at once. The others need another start: they are about threads and
 /// sockets, or a client was told them in CONNACK and may rely on them.
-const AT_ONCE: [&str; 20] = [
+const AT_ONCE: [&str; 21] = [
     "connect-timeout",
     "jail-time",
+    "log-level",
     "max-connections",
     "max-group-queue",
     "max-inflight",
@@ -71,6 +72,11 @@ impl Current {
         current
     }
 
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Reads all settings again and takes up what can change; the answer is what there is to say about it. An error
     /// is one sentence, and nothing is changed.
     pub fn reload(&mut self, commands: &[CommandSender<Command>]) -> Result<Vec<String>, String> {
@@ -78,7 +84,7 @@ impl Current {
         let mut remarks = loaded.warnings.clone();
         let settings = loaded.check(&usable_cores())?;
         let same = |one: &ListenerSettings, other: &ListenerSettings| {
-            one.address == other.address && one.transport == other.transport
+            one.place == other.place && one.transport == other.transport
         };
         let (old, new) = (&self.settings.listeners, &settings.listeners);
         let same_places = old.len() == new.len() && old.iter().zip(new).all(|(old, new)| same(old, new));
@@ -97,6 +103,7 @@ impl Current {
             let refused = "a shard has too many commands to do; try again".to_string();
             commands.send(Command::Limits(limits.clone())).map_err(|_| refused)?;
         }
+        super::log::set_level(loaded.args.log_level);
         self.doors.iter().zip(states).for_each(|(door, state)| door.replace(state));
         self.backends.take(loaded_auth, same_places.then(|| doors_of(&settings)));
         self.settings.limits = (*limits).clone();

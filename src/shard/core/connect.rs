@@ -52,6 +52,7 @@ impl Core {
         let connection = &mut self.connections[slot as usize];
         connection.phase = Phase::Locating;
         connection.learn(connect);
+        self.remember_claim(slot, connect);
         if let Err(reason) = self.check_connect(connect) {
             self.refuse(slot, reason);
             return Flow::Stop;
@@ -184,6 +185,7 @@ impl Core {
             unreachable!("a CONNECT that was put aside was decoded once")
         };
         self.connections[slot as usize].learn(&connect);
+        self.remember_claim(slot, &connect);
         match self.begin_session(now, slot, &connect, &bytes[..length], assigned) {
             Flow::Continue => {
                 self.begin_work();
@@ -362,6 +364,7 @@ impl Core {
 
     /// Ties the connection and the session together.
     fn attach(&mut self, now: Time, slot: u32, session_slot: u32, connect: &Connect<'_>) {
+        self.note_connect(slot, session_slot, connect);
         let properties = &connect.properties;
         let is_v5 = connect.version == Version::V5;
         let expiry_interval = self.expiry_wanted(connect);

@@ -57,6 +57,9 @@ pub(super) struct Authentication {
     pub exchange: Option<Box<dyn Exchange>>,
 }
 
+/// Client id and user name of a CONNECT.
+pub(super) type Claim = (Box<str>, Option<Box<str>>);
+
 /// What only some connections need.
 #[derive(Debug, Default)]
 pub(super) struct Extras {
@@ -64,6 +67,8 @@ pub(super) struct Extras {
     pub origin: Option<Box<Origin>>,
     pub torn: Option<Torn>,
     pub pending: Option<Pending>,
+    /// Client id and user name that CONNECT claims, until that is decided, if it is to be written down.
+    pub claim: Option<Box<Claim>>,
     pub authentication: Option<Authentication>,
     pub incoming_aliases: IncomingAliases,
     pub outgoing_aliases: Option<OutgoingAliases>,
@@ -81,6 +86,7 @@ impl Extras {
             origin,
             torn,
             pending,
+            claim,
             authentication,
             incoming_aliases,
             outgoing_aliases,
@@ -91,6 +97,7 @@ impl Extras {
         origin.is_none()
             && torn.is_none()
             && pending.is_none()
+            && claim.is_none()
             && authentication.is_none()
             && incoming_aliases.is_empty()
             && outgoing_aliases.is_none()
@@ -142,6 +149,7 @@ impl Connection {
     pub fn shrink(&mut self) {
         if let Some(extras) = &mut self.extras {
             extras.origin = None;
+            extras.claim = None;
             if extras.is_empty() {
                 self.extras = None;
             }

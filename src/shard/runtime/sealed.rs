@@ -103,7 +103,12 @@ impl Shard {
         match flow {
             Flow::Open => self.send_answers(conn),
             Flow::Ended => self.end_sealed(conn, CloseCause::Eof),
-            Flow::Failed(_) => self.end_sealed(conn, CloseCause::Error),
+            Flow::Failed(why) => {
+                if let Some((transport, _)) = self.transports.get(conn) {
+                    self.chronicle.transport_failed(transport.origin(), &why, self.now);
+                }
+                self.end_sealed(conn, CloseCause::Error);
+            }
         }
     }
 
