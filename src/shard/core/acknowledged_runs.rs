@@ -33,7 +33,8 @@ impl Core {
         if !begins_acknowledged_run(bytes, v5, topic) || !self.takes_acknowledged_run(publisher, route) {
             return None;
         }
-        let mut run = cut_acknowledged_run(bytes, v5, self.limits.max_packet, topic)?;
+        let run = cut_acknowledged_run(bytes, v5, self.limits.max_packet, topic)?;
+        let mut run = run.split(self.most_at_once(route)).0;
         if run.qos as u8 > self.limits.max_qos {
             return None;
         }
