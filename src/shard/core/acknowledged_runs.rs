@@ -102,7 +102,7 @@ impl Core {
             readdress(&mut out[before..], qos, || outgoing.begin(qos, None));
             self.counters.packets_sent[PacketType::Publish as usize] += u64::from(first.count);
             self.counters.publish_bytes_sent += first.payload_bytes;
-            if connection.output.len() > self.limits.output_max {
+            if connection.output.len() > self.limits.output_bound() {
                 self.doom(slot, ReasonCode::QuotaExceeded);
             }
         }
@@ -182,7 +182,7 @@ impl Core {
             out.extend_from_slice(&[packet.first(), 2, high, low]);
         }
         self.counters.packets_sent[packet as usize] += ((out.len() - before) / ACK_LEN) as u64;
-        if connection.output.len() > self.limits.output_max {
+        if connection.output.len() > self.limits.output_bound() {
             self.doom(slot, ReasonCode::QuotaExceeded);
         }
     }

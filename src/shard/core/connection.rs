@@ -240,7 +240,7 @@ impl Core {
             return false;
         }
         self.counters.packets_sent[packet as usize] += 1;
-        if connection.output.len() > self.limits.output_max {
+        if connection.output.len() > self.limits.output_bound() {
             self.doom(slot, ReasonCode::QuotaExceeded);
         }
         true
