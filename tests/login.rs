@@ -45,7 +45,11 @@ static PASSWORDS: LazyLock<String> = LazyLock::new(|| {
 });
 
 fn flags(more: &[&str]) -> Vec<String> {
-    ["--password-file", &PASSWORDS].iter().chain(more).map(|flag| flag.to_string()).collect()
+    ["--password-file", &PASSWORDS, "--connect-timeout", "60s"]
+        .iter()
+        .chain(more)
+        .map(|flag| flag.to_string())
+        .collect()
 }
 
 fn each(flags: &[String], test: impl Fn(&Broker, Version) + Sync) {

@@ -3,7 +3,7 @@
 //! The shard that accepted the socket checks CONNECT and asks the id's registrar for the home of its session; the
 //! socket moves there with everything it has sent, and the home decides the rest.
 use super::connection::{Extras, Pending, Phase};
-use super::credentials::Screened;
+use super::credentials::{Screened, same_rights};
 use super::input::Flow;
 use super::{Action, ConnId, Core};
 use crate::auth::access::Access;
@@ -272,6 +272,8 @@ impl Core {
             self.refuse(slot, ReasonCode::QuotaExceeded);
             return Flow::Stop;
         };
+        let has_other_rights =
+            self.restricts && !same_rights(&self.sessions[session as usize].access, &access);
         self.sessions[session as usize].access = access;
         self.attach(now, slot, session, connect);
         self.store_session(session);
@@ -284,8 +286,8 @@ impl Core {
             return Flow::Stop;
         }
         if session_present {
-            if self.restricts {
-                // Remembered while it was away, or with the rights of its last connection.
+            if has_other_rights {
+                // Routes are remembered with the rights of its last connection.
                 self.router.forget_routes();
             }
             self.drop_unreadable(session);
