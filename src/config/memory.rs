@@ -67,6 +67,12 @@ fn parts(settings: &Settings) -> Vec<Part> {
             each: packet.saturating_mul(limits.overflow_mark as u64),
             keys: "shards, overflow-mark, max-packet",
         },
+        Part {
+            what: "changes to be stored",
+            count: if settings.store.is_some() { shards } else { 0 },
+            each: limits.store_mark as u64,
+            keys: "shards, store-mark",
+        },
         Part { what: "receive buffers", count: shards, each: RECEIVE_MEMORY as u64, keys: "shards" },
         Part { what: "closed connections", count: shards, each: MAX_LINGERING_BYTES as u64, keys: "shards" },
     ]

@@ -282,7 +282,7 @@ impl Core {
         self.sessions[session as usize].access = access;
         self.attach(now, slot, session, connect);
         self.store_session(session);
-        self.gate_since(slot, changes);
+        self.gate_connack(slot, changes);
         self.counters.connects_accepted += 1;
         self.counters.clients_connected += 1;
         if !self.write_connack(slot, session, connect, session_present, assigned.as_deref(), authentication) {
