@@ -1,6 +1,7 @@
 //! The ordinary threads around the shards: start, signals, stop.
 mod files;
 pub mod log;
+mod privileges;
 mod reload;
 mod store;
 
@@ -133,8 +134,6 @@ fn start(sources: &Sources) -> Result<Running, String> {
     loaded.warnings.iter().for_each(|warning| eprintln!("ringmq: {warning}"));
     let settings = loaded.check(&usable_cores())?;
     let warning = files::raise_open_files(settings.limits.max_connections);
-    log::begin(loaded.args.log_level, loaded.args.log_format)
-        .map_err(|error| format!("no thread for the log: {error}"))?;
     probe::probe()?;
     let shards = settings.placement.len();
     let places: Vec<Place> = settings.listeners.iter().map(|listener| listener.place.clone()).collect();
@@ -145,6 +144,11 @@ fn start(sources: &Sources) -> Result<Running, String> {
     let listeners = listener::listen_all(&places, shards).map_err(|error| error.to_string())?;
     let places: Vec<Place> = listeners.iter().map(|listener| listener.place.clone()).collect();
 
+    if let Some(user) = &loaded.args.user {
+        privileges::become_user(user)?;
+    }
+    log::begin(loaded.args.log_level, loaded.args.log_format)
+        .map_err(|error| format!("no thread for the log: {error}"))?;
     // Before the shards, so that a signal is never met by its default.
     let (sender, reports) = unbounded();
     watch_signals(sender.clone()).map_err(|error| format!("signals cannot be watched: {error}"))?;

@@ -22,9 +22,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Keys outside listeners whose change is taken up at once. The others need another start: they are about threads and
 /// sockets, or a client was told them in CONNACK and may rely on them.
-const AT_ONCE: [&str; 16] = [
+const AT_ONCE: [&str; 17] = [
     "connect-timeout",
     "log-level",
+    "max-connect",
     "max-connections",
     "max-group-queue",
     "max-inflight",
