@@ -53,6 +53,18 @@ pub struct Limits {
     pub overflow_mark: usize,
     /// Bytes a shard has handed over to be stored, and that are not, beyond which it stops reading its connections.
     pub store_mark: usize,
+    /// Times a client id may connect within a minute to one shard; once more and it is refused with 0x9F for
+    /// [`Limits::jail_ms`]. 0: as often as it likes.
+    pub max_reconnects: u32,
+    /// Milliseconds for which a client id is refused that connected too often.
+    pub jail_ms: u64,
+    /// Messages a second that one connection may publish, with a second's worth at once; above it the connection is not
+    /// read for a while. 0: as many as it likes.
+    pub max_publish_rate: u32,
+    /// Payload bytes a second, likewise.
+    pub max_publish_bytes: u64,
+    /// Levels at the beginning of a filter that must not be wildcards; a subscription to another gets SUBACK 0xA2.
+    pub min_wildcard_depth: usize,
     /// Highest QoS the broker grants and takes (0, 1 or 2).
     pub max_qos: u8,
     /// Whether retained messages are taken; when not, CONNACK says Retain Available 0.
@@ -101,6 +113,11 @@ impl Default for Limits {
             max_group_queue: 10_000,
             overflow_mark: 4096,
             store_mark: 16 * 1024 * 1024,
+            max_reconnects: 0,
+            jail_ms: 60_000,
+            max_publish_rate: 0,
+            max_publish_bytes: 0,
+            min_wildcard_depth: 0,
             max_qos: 2,
             retain_available: true,
             response_information: None,

@@ -19,6 +19,12 @@ enum Command {
     Serve(Box<ringmq::config::command::ServeCommand>),
     /// Check or describe the configuration.
     Config(ringmq::config::command::ConfigCommand),
+    /// Add a user to a password file; takes the flags of `mosquitto_passwd`.
+    Passwd(ringmq::admin::PasswdArgs),
+    /// Begin with users, groups and roles that change at run time.
+    Dynsec(ringmq::admin::DynsecArgs),
+    /// Say what the rules about topics allow, and by which rule.
+    Acl(ringmq::admin::AclArgs),
     /// Publish messages; takes the flags of `mosquitto_pub`.
     #[command(disable_help_flag = true, disable_version_flag = true)]
     Pub(ringmq::client::PubArgs),
@@ -42,6 +48,9 @@ fn main() -> ExitCode {
         None => ringmq::admin::serve(ringmq::config::sources::Sources::new(None, None)),
         Some(Command::Serve(command)) => ringmq::admin::serve(command.sources(&of_command)),
         Some(Command::Config(command)) => ringmq::admin::config(command, &of_command),
+        Some(Command::Passwd(args)) => ringmq::admin::passwd(args),
+        Some(Command::Dynsec(args)) => ringmq::admin::dynsec(args),
+        Some(Command::Acl(args)) => ringmq::admin::acl(args),
         Some(Command::Pub(args)) => ringmq::client::publish(args),
         Some(Command::Sub(args)) => ringmq::client::subscribe(args),
         Some(Command::Rr(args)) => ringmq::client::request(args),

@@ -95,8 +95,8 @@ impl Stream {
         let limits = Limits { sys_interval_ms: 0, max_subscriptions: usize::MAX, ..Limits::default() };
         let limits = Arc::new(limits);
         let core = |shard| {
-            let (limits, methods) = (limits.clone(), Arc::new([]));
-            Core::new(CoreConfig { shard, shards, seed: 7, limits, methods }, NOW)
+            let (limits, policy) = (limits.clone(), Arc::default());
+            Core::new(CoreConfig { shard, shards, seed: 7, limits, policy }, NOW)
         };
         Stream {
             cores: (0..shards).map(core).collect(),
@@ -284,6 +284,10 @@ impl Stream {
             is_busy = false;
             for shard in 0..self.cores.len() {
                 is_busy |= self.act(shard);
+                if self.cores[shard].next_deadline() <= NOW {
+                    self.cores[shard].handle_deadlines(NOW);
+                    is_busy = true;
+                }
                 for peer in 0..self.cores.len() {
                     while let Some(envelope) = self.cores[shard].outbox(peer as u8).pop_front() {
                         self.cores[peer].handle_envelope(NOW, shard as u8, envelope);

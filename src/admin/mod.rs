@@ -1,12 +1,19 @@
 //! The ordinary threads around the shards: start, signals, stop.
+mod dynsec;
+mod explain;
 mod files;
 pub mod log;
+mod passwd;
 mod privileges;
 mod reload;
 mod store;
 
-use crate::auth::test_method::TestMethod;
-use crate::auth::{Method, Methods};
+pub use dynsec::{DynsecArgs, dynsec};
+pub use explain::{AclArgs, acl};
+pub use passwd::{PasswdArgs, passwd};
+
+use crate::auth::access;
+use crate::auth::backend::{Backends, Doors, Pool};
 use crate::config::command::ConfigCommand;
 use crate::config::sources::Sources;
 use crate::config::units::Cores;
@@ -133,6 +140,7 @@ fn start(sources: &Sources) -> Result<Running, String> {
     let loaded = sources.load()?;
     loaded.warnings.iter().for_each(|warning| eprintln!("ringmq: {warning}"));
     let settings = loaded.check(&usable_cores())?;
+    let backends = load_backends(&settings, start)?;
     let warning = files::raise_open_files(settings.limits.max_connections);
     probe::probe()?;
     let shards = settings.placement.len();
@@ -154,7 +162,8 @@ fn start(sources: &Sources) -> Result<Running, String> {
     watch_signals(sender.clone()).map_err(|error| format!("signals cannot be watched: {error}"))?;
     let wall = store::wall(start);
     let store = settings.store.as_ref().map(|store| store::open(store, wall)).transpose()?;
-    let commands = start_shards(&settings, listeners, doors.clone(), (start, wall), store, &sender)?;
+    let commands =
+        start_shards(&settings, &backends, listeners, doors.clone(), (start, wall), store, &sender)?;
     let watched = Watched::default();
     let tell = sender.clone();
     watched
@@ -169,12 +178,29 @@ fn start(sources: &Sources) -> Result<Running, String> {
     let _ = announce(&settings, &places);
     let shutdown = Duration::from_millis(settings.limits.shutdown_ms);
     let has_store = settings.store.is_some();
-    let current = Current::new(sources.clone(), loaded, settings, doors, watched);
+    let current = Current::new(sources.clone(), loaded, settings, doors, backends, watched);
     Ok(Running { reports, commands, shutdown, current, has_store })
+}
+
+/// What the listeners ask of those who connect.
+fn doors_of(settings: &Settings) -> Doors {
+    let doors = settings
+        .listeners
+        .iter()
+        .map(|listener| access::Door { anonymous: listener.anonymous, identity: listener.identity });
+    Doors { doors: doors.collect(), test_auth: settings.test_auth }
+}
+
+/// Reads what is needed to know who clients are.
+fn load_backends(settings: &Settings, start: Instant) -> Result<Arc<Backends>, String> {
+    let (backends, warnings) = Backends::load(&settings.auth, doors_of(settings), start)?;
+    warnings.iter().for_each(|warning| eprintln!("ringmq: {warning}"));
+    Ok(Arc::new(backends))
 }
 
 fn start_shards(
     settings: &Settings,
+    backends: &Arc<Backends>,
     listeners: Vec<Listener>,
     doors: Arc<[Arc<Door>]>,
     (start, wall): (Instant, Wall),
@@ -183,9 +209,8 @@ fn start_shards(
 ) -> Result<Vec<CommandSender<Command>>, String> {
     let shards = settings.placement.len();
     let limits = Arc::new(settings.limits.clone());
-    let methods: Vec<Box<dyn Method>> =
-        if settings.test_auth { vec![Box::new(TestMethod)] } else { Vec::new() };
-    let methods = Methods::from(methods);
+    let policy = Arc::new(backends.policy());
+    let (questions, pool) = Pool::new(settings.auth.auth_queue);
     let seed = RandomState::new().hash_one(std::process::id());
     let mut sockets: Vec<_> = listeners.into_iter().map(|listener| listener.sockets.into_iter()).collect();
     let ends = mesh::mesh::<Envelope, Command>(shards).map_err(|error| format!("no doorbells: {error}"))?;
@@ -194,8 +219,8 @@ fn start_shards(
     let mut stores = store::start(settings, store, wall, seed, to_shards, reports)?.into_iter();
     let open = Arc::new(AtomicUsize::new(0));
     for (shard, (port, sender)) in ends.into_iter().enumerate() {
-        let (limits, methods) = (limits.clone(), methods.clone());
-        let core = CoreConfig { shard: shard as u8, shards: shards as u8, seed, limits, methods };
+        let (limits, policy) = (limits.clone(), policy.clone());
+        let core = CoreConfig { shard: shard as u8, shards: shards as u8, seed, limits, policy };
         let listeners = sockets.iter_mut().filter_map(Iterator::next).collect();
         let cpu = settings.placement[shard];
         let witness = ShardWitness { shard, reports: reports.clone() };
@@ -209,12 +234,15 @@ fn start_shards(
                 open: open.clone(),
                 start,
                 store: stores.next(),
+                questions: questions.clone(),
             },
             witness,
         )
         .map_err(|error| format!("shard {shard} cannot start on core {cpu}: {error}"))?;
         commands.push(sender);
     }
+    let threads = usize::from(settings.auth.auth_threads);
+    pool.start(threads, backends, &commands).map_err(|error| format!("no threads: {error}"))?;
     Ok(commands)
 }
 

@@ -1,7 +1,8 @@
 //! Settings that change while the broker runs: all of them with SIGHUP, certificates when their files change.
 //!
 //! Everything is read and checked before anything is changed, so that a mistake changes nothing.
-use super::usable_cores;
+use super::{doors_of, usable_cores};
+use crate::auth::backend::Backends;
 use crate::config::Settings;
 use crate::config::keys::Setting;
 use crate::config::listener::ListenerSettings;
@@ -22,21 +23,26 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Keys outside listeners whose change is taken up at once. The others need another start: they are about threads and
 /// sockets, or a client was told them in CONNACK and may rely on them.
-const AT_ONCE: [&str; 17] = [
+const AT_ONCE: [&str; 22] = [
     "connect-timeout",
+    "jail-time",
     "log-level",
     "max-connect",
     "max-connections",
     "max-group-queue",
     "max-inflight",
     "max-keep-alive",
+    "max-publish-bytes",
+    "max-publish-rate",
     "max-queued-bytes",
     "max-queued-messages",
+    "max-reconnects",
     "max-retained",
     "max-session-expiry",
     "max-sessions",
     "max-subscriptions",
     "max-topic-levels",
+    "min-wildcard-depth",
     "output-mark",
     "output-max",
     "queue-policy",
@@ -48,6 +54,7 @@ pub struct Current {
     found: Vec<Setting>,
     settings: Settings,
     doors: Arc<[Arc<Door>]>,
+    backends: Arc<Backends>,
     watched: Watched,
 }
 
@@ -58,9 +65,10 @@ impl Current {
         loaded: Loaded,
         settings: Settings,
         doors: Arc<[Arc<Door>]>,
+        backends: Arc<Backends>,
         watched: Watched,
     ) -> Current {
-        let current = Current { sources, found: loaded.found, settings, doors, watched };
+        let current = Current { sources, found: loaded.found, settings, doors, backends, watched };
         current.watched.watch(&current.settings);
         current
     }
@@ -86,6 +94,8 @@ impl Current {
                 .push("where to listen, and what is spoken there, changes with the next start".to_string());
         }
         let states = if same_places { load_doors(new, &mut remarks)? } else { Vec::new() };
+        let (loaded_auth, warnings) = self.backends.read()?;
+        remarks.extend(warnings);
         let later = changed(&self.found, &loaded.found).filter(|key| !AT_ONCE.contains(&key.as_str()));
         remarks.extend(later.map(|key| format!("{key} changes with the next start")));
         let limits = Limits { shutdown_ms: self.settings.limits.shutdown_ms, ..settings.limits.clone() };
@@ -96,6 +106,7 @@ impl Current {
         }
         super::log::set_level(loaded.args.log_level);
         self.doors.iter().zip(states).for_each(|(door, state)| door.replace(state));
+        self.backends.take(loaded_auth, same_places.then(|| doors_of(&settings)));
         self.settings.limits = (*limits).clone();
         if same_places {
             self.settings.listeners = settings.listeners;

@@ -1,5 +1,13 @@
 //! Contracts of authentication. Backends live beside this file; the core knows the traits only.
+pub mod access;
+pub mod acl;
+pub mod backend;
+pub mod bans;
+pub mod decision;
 mod origin;
+pub mod roles;
+pub mod rule;
+pub mod scram;
 pub mod test_method;
 
 pub use origin::Origin;
@@ -13,8 +21,13 @@ use std::sync::Arc;
 pub enum Step {
     /// Send AUTH 0x18 with this data and wait for the client's answer.
     Continue(Vec<u8>),
-    /// The client is who it says; the data goes into CONNACK (or AUTH 0x00 when it authenticated again).
-    Success(Vec<u8>),
+    /// The client is who it says.
+    Success {
+        /// Goes into CONNACK (or AUTH 0x00 when it authenticated again).
+        data: Vec<u8>,
+        /// The user name that it proved.
+        user: Option<Box<str>>,
+    },
     /// Refuse with this reason.
     Refuse(ReasonCode),
 }

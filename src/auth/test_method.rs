@@ -27,7 +27,7 @@ impl Exchange for TestExchange {
                 self.challenged = true;
                 Step::Continue(b"challenge".to_vec())
             }
-            (true, Some(b"response")) => Step::Success(b"welcome".to_vec()),
+            (true, Some(b"response")) => Step::Success { data: b"welcome".to_vec(), user: None },
             _ => Step::Refuse(ReasonCode::NotAuthorized),
         }
     }

@@ -142,6 +142,10 @@ pub struct ListenerSettings {
     pub place: Place,
     /// What is spoken below MQTT.
     pub transport: TransportName,
+    /// Clients that do not say who they are are let in.
+    pub anonymous: bool,
+    /// The user name is that of the client certificate.
+    pub identity: bool,
     /// Everything else.
     pub door: DoorSettings,
 }
@@ -166,17 +170,22 @@ impl ListenerArgs {
         super::keys::Keys::of::<ListenerArgs>().parse(&settings).expect("an address alone is a listener")
     }
 
-    /// Checks what concerns more than one key. `open`: everybody may connect everywhere.
-    pub fn check(&self, open: bool) -> Result<ListenerSettings, String> {
+    /// Checks what concerns more than one key. `open`: everybody may connect everywhere. `authenticates`: clients can
+    /// say who they are, and who does not is let in only where that is wanted.
+    pub fn check(&self, open: bool, authenticates: bool) -> Result<ListenerSettings, String> {
         let place = self.place()?;
+        let is_allowed = self.allow_anonymous || open;
+        let identity = self.identity != Identity::None;
+        let authenticates = authenticates || identity;
         if let Place::Tcp(address) = place
             && !address.ip().to_canonical().is_loopback()
-            && !self.allow_anonymous
-            && !open
+            && !is_allowed
+            && !authenticates
         {
             return Err(format!(
                 "listening on {address} would let everybody in who can reach this machine; \
-                 add --allow-anonymous if that is meant, or listen on 127.0.0.1"
+                 add --password-file (or another way to say who they are), --allow-anonymous if that is meant, \
+                 or listen on 127.0.0.1"
             ));
         }
         let door = DoorSettings {
@@ -187,7 +196,8 @@ impl ListenerArgs {
             max_connections: self.max_connections,
             max_connection_rate: self.max_connection_rate,
         };
-        Ok(ListenerSettings { place, transport: self.transport, door })
+        let anonymous = is_allowed || !authenticates;
+        Ok(ListenerSettings { place, transport: self.transport, anonymous, identity, door })
     }
 
     fn place(&self) -> Result<Place, String> {

@@ -1,4 +1,5 @@
 //! Settings of `ringmq serve`: flags, environment and a file, checked.
+pub mod auth;
 pub mod command;
 pub mod file;
 pub mod keys;
@@ -12,6 +13,7 @@ pub mod units;
 use crate::admin::log::{LogFormat, LogLevel};
 use crate::limits::{Limits, MAX_SHARDS, QueuePolicy};
 use crate::net::listener::Place;
+use auth::AuthArgs;
 use clap::Parser;
 use listener::ListenerSettings;
 use std::fmt::Display;
@@ -37,7 +39,7 @@ pub struct ServeArgs {
     /// Address and port to listen on; may be given several times. A port alone means 127.0.0.1, port 0 any free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:1883", help_heading = "Network")]
     pub listen: Vec<ListenAddress>,
-    /// Let everybody in without a password; needed to listen on anything but loopback
+    /// Let clients in that do not say who they are; needed to listen on anything but loopback without passwords
     #[arg(long, help_heading = "Network")]
     pub allow_anonymous: bool,
     /// Text that clients may ask for as Response Information, usually a topic prefix [default: none]
@@ -53,12 +55,22 @@ pub struct ServeArgs {
     #[arg(long, value_name = "LIST")]
     pub cores: Option<Cores>,
 
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub auth: AuthArgs,
+
     /// Connections at a time; one more is closed at once
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_connections, value_parser = count(1), help_heading = "Connections")]
     pub max_connections: usize,
     /// Time from accept to a complete CONNECT (100ms to 1h)
     #[arg(long, value_name = "TIME", default_value_t = Span::millis(Limits::default().connect_timeout_ms), help_heading = "Connections")]
     pub connect_timeout: Span,
+    /// Times a client id may connect within a minute to one shard; once more and it is refused for --jail-time. 0: no bound
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_reconnects, help_heading = "Connections")]
+    pub max_reconnects: u32,
+    /// Time for which a client id is refused that connected too often (1s to 1d)
+    #[arg(long, value_name = "TIME", default_value_t = Span::millis(Limits::default().jail_ms), help_heading = "Connections")]
+    pub jail_time: Span,
     /// Longest keep alive a client may choose, whole seconds; 0 leaves it to the client (up to 18h)
     #[arg(long, value_name = "TIME", default_value_t = Span::secs(Limits::default().max_keep_alive.into()), help_heading = "Connections")]
     pub max_keep_alive: Span,
@@ -106,6 +118,15 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = Limits::default().topic_alias_maximum_outgoing, help_heading = "Sessions")]
     pub topic_alias_max_outgoing: u16,
 
+    /// Messages a second that one connection may publish; above it the connection is not read for a while. 0: no bound
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_publish_rate, help_heading = "Messages")]
+    pub max_publish_rate: u32,
+    /// Payload bytes a second that one connection may publish, likewise. 0: no bound (to 1T)
+    #[arg(long, value_name = "SIZE", default_value_t = Size(Limits::default().max_publish_bytes), help_heading = "Messages")]
+    pub max_publish_bytes: Size,
+    /// Levels at the beginning of a subscription's filter that must not be wildcards (0 to 65535)
+    #[arg(long, value_name = "N", default_value_t = Limits::default().min_wildcard_depth as u16, help_heading = "Messages")]
+    pub min_wildcard_depth: u16,
     /// Highest QoS that is taken and granted (0, 1 or 2)
     #[arg(long, value_name = "QOS", default_value_t = Limits::default().max_qos, value_parser = clap::value_parser!(u8).range(0..=2), help_heading = "Messages")]
     pub max_qos: u8,
@@ -180,6 +201,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Whether the authentication method for tests is offered.
     pub test_auth: bool,
+    /// Who may come in, and who may do what.
+    pub auth: AuthArgs,
     /// Where what must survive is kept; nothing survives without it.
     pub store: Option<StoreSettings>,
 }
@@ -194,8 +217,10 @@ impl ServeArgs {
                 return Err(format!("{place} is to be listened on twice; give each address once"));
             }
         }
+        self.auth.check()?;
         let (placement, limits, store) = (self.placement(usable)?, self.limits()?, self.store.check()?);
-        Ok(Settings { listeners, placement, limits, test_auth: self.enable_test_auth, store })
+        let (test_auth, auth) = (self.enable_test_auth, self.auth.clone());
+        Ok(Settings { listeners, placement, limits, test_auth, auth, store })
     }
 
     fn placement(&self, usable: &[usize]) -> Result<Vec<usize>, String> {
@@ -266,6 +291,12 @@ impl ServeArgs {
             max_group_queue: self.max_group_queue,
             overflow_mark: self.overflow_mark as usize,
             store_mark: size("--store-mark", self.store.store_mark, Size(64 << 10)..=Size(1 << 34))?,
+            max_reconnects: self.max_reconnects,
+            jail_ms: within_ms("--jail-time", self.jail_time, Span::secs(1)..=Span::secs(86_400))?,
+            max_publish_rate: self.max_publish_rate,
+            max_publish_bytes: size("--max-publish-bytes", self.max_publish_bytes, Size(0)..=Size(1 << 40))?
+                as u64,
+            min_wildcard_depth: self.min_wildcard_depth.into(),
             max_qos: self.max_qos,
             retain_available: !self.no_retain,
             response_information: self.response_information.clone(),

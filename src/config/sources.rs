@@ -126,11 +126,11 @@ impl Loaded {
         let plain = plain.filter(|_| self.is_set("listen") || self.listeners.is_empty());
         let mut listeners = Vec::new();
         for args in plain {
-            listeners.push(args.check(self.args.allow_anonymous)?);
+            listeners.push(args.check(self.args.allow_anonymous, self.args.auth.authenticates())?);
         }
         for (line, args) in &self.listeners {
             let file = self.file.as_deref().unwrap_or(Path::new("the configuration file")).display();
-            let checked = args.check(self.args.allow_anonymous);
+            let checked = args.check(self.args.allow_anonymous, self.args.auth.authenticates());
             listeners.push(checked.map_err(|what| format!("{file}:{line}: {what}"))?);
         }
         self.args.check(usable, listeners)

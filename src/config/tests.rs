@@ -19,8 +19,10 @@ fn check(flags: &[&str]) -> Result<Settings, String> {
 
 fn check_on(flags: &[&str], cores: &[usize]) -> Result<Settings, String> {
     let args = parse(flags)?;
-    let listeners =
-        args.listen.iter().map(|address| ListenerArgs::plain(*address).check(args.allow_anonymous));
+    let listeners = args
+        .listen
+        .iter()
+        .map(|address| ListenerArgs::plain(*address).check(args.allow_anonymous, args.auth.authenticates()));
     args.check(cores, listeners.collect::<Result<_, _>>()?)
 }
 
@@ -56,6 +58,11 @@ fn every_limit_has_its_flag() {
         "--max-retained=17",
         "--max-group-queue=18",
         "--overflow-mark=19",
+        "--max-reconnects=25",
+        "--jail-time=26s",
+        "--max-publish-rate=22",
+        "--max-publish-bytes=23K",
+        "--min-wildcard-depth=24",
         "--max-qos=1",
         "--no-retain",
         "--response-information=answers/",
@@ -88,6 +95,11 @@ fn every_limit_has_its_flag() {
         max_group_queue: 18,
         overflow_mark: 19,
         store_mark: 20 << 16,
+        max_reconnects: 25,
+        jail_ms: 26_000,
+        max_publish_rate: 22,
+        max_publish_bytes: 23 << 10,
+        min_wildcard_depth: 24,
         max_qos: 1,
         retain_available: false,
         response_information: Some("answers/".to_string()),

@@ -3,6 +3,7 @@
 use super::peer::{Peer, Place};
 use super::source::Source;
 use crate::auth::Origin;
+use crate::auth::access::Policy;
 use crate::auth::test_method::TestMethod;
 use crate::codec::Ack;
 use crate::limits::{Limits, QueuePolicy};
@@ -68,7 +69,10 @@ impl Broker {
                 shards,
                 seed: 7,
                 limits: limits.clone(),
-                methods: Arc::new([Box::new(TestMethod) as Box<_>]),
+                policy: Arc::new(Policy {
+                    methods: Arc::new([Box::new(TestMethod) as Box<_>]),
+                    ..Policy::default()
+                }),
             };
             Core::new(config, now)
         };
@@ -315,6 +319,7 @@ impl Broker {
                 Action::Pause { conn } => self.at(shard, conn).is_paused = true,
                 Action::Resume { conn } => self.at(shard, conn).is_paused = false,
                 Action::Handoff { conn } => self.at(shard, conn).is_leaving = true,
+                Action::Ask { .. } | Action::Report(_) => unreachable!("everybody may everything"),
             }
         }
         for peer in self.peers.iter_mut().flatten() {

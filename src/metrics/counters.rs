@@ -101,6 +101,14 @@ counters! {
     Counter decode_errors: "Connections ended because of bytes that are not MQTT.";
     Counter protocol_errors: "Connections ended because of well-formed packets that break a rule.";
     Counter takeovers: "Sessions whose connection was taken over by another one with the same client id.";
+    Counter logins_refused: "CONNECT packets refused because of who sent them: credentials, bans, certificates.";
+    Counter logins_busy: "CONNECT packets refused because too many wait for their credentials to be checked.";
+    Counter questions_refused: "Questions about connected clients that could not be asked because too many wait.";
+    Counter denied_publish: "Messages and wills refused because their client may not publish to the topic.";
+    Counter denied_subscribe: "Subscriptions refused because their client may not subscribe to the filter.";
+    Counter denied_receive: "Times a subscriber was left out because it may not read a topic; once for each topic while its route is remembered.";
+    Counter jailed: "Client ids that connected too often and are not let in for a while.";
+    Counter throttled: "Times a connection was not read for a while because it published faster than it may.";
     Counter wills_published: "Will messages published.";
 
     Gauge clients_connected: "Clients connected.";

@@ -46,7 +46,7 @@ const HELD: u16 = 1 << 6;
 const CHANGED: u16 = 1 << 7;
 /// To be given up once nothing is in flight.
 const LEAVING: u16 = 1 << 8;
-/// The end was seen behind held bytes.
+/// The end was seen behind held bytes, or while paused.
 const ENDED: u16 = 1 << 9;
 /// Like `ENDED`, by an error.
 const FAILED: u16 = 1 << 10;
@@ -292,7 +292,7 @@ impl Connections {
         let Some((socket, flags, listener)) = self.remove(conn) else { return };
         self.leave(listener);
         let in_flight = flags & (ARMED | BLOCKED) != 0;
-        if flags & (BROKEN | ENDED | FAILED) != 0 {
+        if flags & (BROKEN | FAILED) != 0 {
             self.ring.close(socket, in_flight);
         } else {
             self.linger.close(&mut self.ring, socket, output, in_flight, now);
@@ -432,7 +432,7 @@ impl Connections {
     /// The peer closed, or the connection failed.
     fn end(&mut self, conn: ConnId, cause: CloseCause) -> Option<Event> {
         let slot = self.slot(conn)?;
-        if slot.has(HELD) {
+        if slot.has(HELD | PAUSED) {
             slot.set(if cause == CloseCause::Eof { ENDED } else { FAILED });
             return None;
         }
@@ -479,7 +479,7 @@ impl Connections {
             let held = Input::Held(self.held.remove(&index).unwrap_or_default());
             return Some(if is_sealed { Event::Sealed(conn, held) } else { Event::Received(conn, held) });
         }
-        if !slot.has(HELD) && slot.has(ENDED | FAILED) {
+        if !slot.has(HELD | PAUSED) && slot.has(ENDED | FAILED) {
             let cause = if slot.has(FAILED) { CloseCause::Error } else { CloseCause::Eof };
             return Some(Event::Closed(conn, cause));
         }
@@ -491,9 +491,6 @@ impl Connections {
             }
             if slot.has(LEAVING) {
                 return self.settle_leaving(conn);
-            }
-            if slot.has(BROKEN) && !slot.has(ARMED) {
-                return Some(Event::Closed(conn, CloseCause::Error));
             }
         } else if !slot.has(ARMED | ENDED | FAILED) {
             slot.set(ARMED);

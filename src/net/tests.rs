@@ -220,6 +220,20 @@ fn the_end_comes_after_the_bytes_that_were_held() {
 }
 
 #[test]
+fn the_end_waits_until_a_paused_connection_is_read_again() {
+    let mut bench = Bench::new();
+    let (client, conn) = bench.connect();
+    bench.connections.establish(conn);
+    bench.settle();
+    // The kernel is not told of the pause before it tells of the end.
+    drop(client);
+    bench.connections.pause(conn);
+    bench.settle();
+    bench.connections.resume(conn);
+    assert!(matches!(bench.event(), Event::Closed(id, CloseCause::Eof) if id == conn));
+}
+
+#[test]
 fn a_socket_is_given_up_only_after_its_receive_has_ended_and_loses_nothing() {
     let mut bench = Bench::new();
     for round in 0..50 {

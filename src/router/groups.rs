@@ -131,11 +131,11 @@ impl Groups {
         self.groups.is_empty()
     }
 
-    /// Slots of the groups whose filter matches `topic`.
-    pub fn matching(&self, topic: &str) -> Vec<u32> {
+    /// Slots of the groups whose filter matches `topic`. Adds to `steps` what finding them took.
+    pub fn matching(&self, topic: &str, steps: &mut usize) -> Vec<u32> {
         let mut slots = Vec::new();
         if !self.groups.is_empty() {
-            self.by_filter.for_each_match(topic, |found| slots.extend_from_slice(found));
+            *steps += self.by_filter.for_each_match(topic, |found| slots.extend_from_slice(found));
         }
         slots
     }

@@ -63,6 +63,7 @@ pub struct Router {
     interest: Interest,
     groups: Groups,
     cache: RouteCache,
+    steps: u64,
 }
 
 impl Router {
@@ -73,6 +74,7 @@ impl Router {
             interest: Interest::new(keys.clone(), seed),
             groups: Groups::new(shard, shards, keys, seed),
             cache: RouteCache::new(seed),
+            steps: 0,
         }
     }
 
@@ -169,11 +171,26 @@ impl Router {
 
     /// Everyone who is interested in `topic`; remembered until something about it changes.
     pub fn route(&mut self, topic: &str) -> Rc<Route> {
+        self.route_for(topic, |_| true)
+    }
+
+    /// Like [`Router::route`], with those sessions of this shard only that `keep` allows when the route is made.
+    pub fn route_for(&mut self, topic: &str, keep: impl FnMut(u32) -> bool) -> Rc<Route> {
         if let Some(route) = self.cache.get(topic) {
             return route;
         }
-        let route = self.find(topic);
+        let route = self.find(topic, keep);
         self.cache.insert(route)
+    }
+
+    /// What is remembered may be wrong: somebody is allowed more or less.
+    pub fn forget_routes(&mut self) {
+        self.cache.invalidate("#");
+    }
+
+    /// Steps that searches have taken so far, a found subscription being one.
+    pub fn steps(&self) -> u64 {
+        self.steps
     }
 
     /// Whether a remembered route still holds.
@@ -196,15 +213,17 @@ impl Router {
         self.groups.len()
     }
 
-    fn find(&self, topic: &str) -> Route {
+    fn find(&mut self, topic: &str, mut keep: impl FnMut(u32) -> bool) -> Route {
         let mut subscribers: Vec<Subscriber> = Vec::new();
         let mut filters = 0;
-        self.local.for_each_match(topic, |filter| {
+        let mut steps = self.local.for_each_match(topic, |filter| {
             filters += 1;
             subscribers.extend_from_slice(&filter.subscribers);
         });
-        let shards = self.interest.shards(topic);
-        let groups = self.groups.matching(topic);
+        let shards = self.interest.shards(topic, &mut steps);
+        let groups = self.groups.matching(topic, &mut steps);
+        self.steps += (steps + subscribers.len()) as u64;
+        subscribers.retain(|subscriber| keep(subscriber.session));
         Route::new(topic, subscribers, filters > 1, groups, shards)
     }
 }

@@ -9,6 +9,7 @@ pub mod run;
 pub mod stored;
 pub mod subscriptions;
 
+use crate::auth::access::Access;
 use crate::time::Time;
 use incoming::Incoming;
 use message::{Message, SessionKey};
@@ -57,6 +58,8 @@ pub struct Session {
     pub is_stored: bool,
     /// Retained scans that are still delivering to this session, one a subscription at most.
     pub scans: u32,
+    /// What its client may do; `None` where everybody may everything, and while it has not been seen.
+    pub access: Option<Rc<Access>>,
 }
 
 impl Session {
@@ -75,6 +78,7 @@ impl Session {
             incoming: None,
             is_stored: false,
             scans: 0,
+            access: None,
         }
     }
 

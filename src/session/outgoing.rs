@@ -303,13 +303,22 @@ impl Outgoing {
     /// The network connection is gone and the client may come back: queued deliveries whose expiry has passed
     /// are dropped, each after a call of `dropped`; returns how many.
     pub fn drop_expired(&mut self, now: Time, dropped: &mut dyn FnMut(&Delivery)) -> u64 {
+        self.drop_queued(|message| message.is_expired(now), dropped)
+    }
+
+    /// Drops queued messages, each after a call of `dropped`; returns how many.
+    pub fn drop_queued(
+        &mut self,
+        is_dropped: impl Fn(&Message) -> bool,
+        dropped: &mut dyn FnMut(&Delivery),
+    ) -> u64 {
         let before = self.queue.len();
         self.queue.retain(|delivery| {
-            let is_expired = delivery.message.is_expired(now);
-            if is_expired {
+            let is_over = is_dropped(&delivery.message);
+            if is_over {
                 dropped(delivery);
             }
-            !is_expired
+            !is_over
         });
         self.queued_bytes = self.queue.iter().map(|delivery| delivery.message.size()).sum();
         (before - self.queue.len()) as u64

@@ -106,22 +106,48 @@ fn cut_first<'a>(bytes: &'a [u8], first: u8, v5: bool, max_packet: u32, topic: &
         _ => QoS::AtMostOnce,
     };
     let mut run = Run { bytes: &[], v5, qos, count: 0, longest: 0, payload_bytes: 0 };
-    let mut end = 0;
-    while let Some(packet) = plain(&bytes[end..], v5, max_packet).filter(|packet| packet.first == first) {
-        let id_at = end + packet.id_at();
-        if packet.topic_len != topic.len() || bytes[end + packet.topic_at..id_at] != *topic {
-            break;
-        }
-        if first != PLAIN_PUBLISH && bytes[id_at..id_at + 2] == [0, 0] {
+    let (mut end, mut last) = (0, None);
+    loop {
+        let rest = &bytes[end..];
+        let packet = match last.take().filter(|last| is_like(rest, last, v5)) {
+            Some((_, packet)) => packet,
+            None => {
+                let Some(packet) = plain(rest, v5, max_packet).filter(|packet| packet.first == first) else {
+                    break;
+                };
+                if packet.topic_len != topic.len() || rest[packet.topic_at..packet.id_at()] != *topic {
+                    break;
+                }
+                packet
+            }
+        };
+        if first != PLAIN_PUBLISH && rest[packet.id_at()..packet.id_at() + 2] == [0, 0] {
             break;
         }
         run.count += 1;
         run.longest = run.longest.max(packet.len as u32);
         run.payload_bytes += (packet.len - packet.payload_at) as u64;
         end += packet.len;
+        last = Some((&rest[..packet.id_at()], packet));
     }
     run.bytes = &bytes[..end];
     (run.count > 0).then_some(run)
+}
+
+/// Whether the packet at the start of `bytes` has the same beginning as the last one, so the same length and topic:
+/// messages of one publisher often have.
+fn is_like(bytes: &[u8], (beginning, last): &(&[u8], Plain), v5: bool) -> bool {
+    bytes.len() >= last.len && bytes.starts_with(beginning) && !(v5 && bytes[last.payload_at - 1] != 0)
+}
+
+/// Where the packet id of the QoS 1 or 2 packet at the start of `bytes` is, and how long it is; for packets of a run,
+/// which are known to be short and whole.
+fn shape(bytes: &[u8]) -> (usize, usize) {
+    let low = usize::from(bytes[1]);
+    let (remaining, header) =
+        if low < 0x80 { (low, 2) } else { (low & 0x7f | usize::from(bytes[2]) << 7, 3) };
+    let topic_len = usize::from(u16::from_be_bytes([bytes[header], bytes[header + 1]]));
+    (header + 2 + topic_len, header + remaining)
 }
 
 /// The packet ids at the front of `bytes` that come in acknowledgements with this `first` byte and nothing but an id.
@@ -137,15 +163,12 @@ pub fn acknowledged(bytes: &[u8], first: u8) -> impl Iterator<Item = u16> {
 
 /// Gives the QoS 1 or 2 packets of a run that was copied to `copy` another QoS and other packet ids.
 pub fn readdress(copy: &mut [u8], qos: QoS, mut next_id: impl FnMut() -> u16) {
-    let mut at = 0;
-    while at + 4 < copy.len() {
-        let (low, high) = (usize::from(copy[at + 1]), usize::from(copy[at + 2]));
-        let (remaining, header) = if low < 0x80 { (low, 2) } else { (low & 0x7f | high << 7, 3) };
-        let topic_len = usize::from(u16::from_be_bytes([copy[at + header], copy[at + header + 1]]));
-        let id_at = at + header + 2 + topic_len;
-        copy[at] = PLAIN_PUBLISH | (qos as u8) << 1;
-        copy[id_at..id_at + 2].copy_from_slice(&next_id().to_be_bytes());
-        at += header + remaining;
+    let mut rest = copy;
+    while !rest.is_empty() {
+        let (id_at, len) = shape(rest);
+        rest[0] = PLAIN_PUBLISH | (qos as u8) << 1;
+        rest[id_at..id_at + 2].copy_from_slice(&next_id().to_be_bytes());
+        rest = &mut rest[len..];
     }
 }
 
@@ -171,12 +194,14 @@ impl<'a> Run<'a> {
     /// The packets one by one: each packet id. Only for QoS 1 and 2.
     pub fn ids(&self) -> impl Iterator<Item = u16> + use<'a> {
         debug_assert!(self.qos > QoS::AtMostOnce);
-        let (mut rest, v5) = (self.bytes, self.v5);
+        let mut rest = self.bytes;
         std::iter::from_fn(move || {
-            let packet = plain(rest, v5, u32::MAX)?;
-            let at = packet.id_at();
+            if rest.is_empty() {
+                return None;
+            }
+            let (at, len) = shape(rest);
             let id = u16::from_be_bytes([rest[at], rest[at + 1]]);
-            rest = &rest[packet.len..];
+            rest = &rest[len..];
             Some(id)
         })
     }

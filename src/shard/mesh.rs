@@ -83,6 +83,15 @@ pub struct CommandSender<C> {
 }
 
 impl<C> CommandSender<C> {
+    /// Sends, and waits while `MAX_COMMANDS` wait already: for threads that have nothing better to do. Gives the command
+    /// back when the shard has ended.
+    pub fn send_patiently(&self, command: C) -> Result<(), C> {
+        self.commands.send(command).map_err(|refused| refused.into_inner())?;
+        fence(Ordering::SeqCst);
+        self.doorbell.ring();
+        Ok(())
+    }
+
     /// Sends without waiting; gives the command back when `MAX_COMMANDS` wait already or the shard has ended.
     pub fn send(&self, command: C) -> Result<(), C> {
         match self.commands.try_send(command) {
@@ -171,16 +180,18 @@ impl<E, C> Port<E, C> {
         }
     }
 
-    /// Hands the envelopes of `peer` that were there at the begin of the turn (at most `DRAIN_AT_ONCE`) to `take`;
-    /// true when more are waiting.
-    pub fn drain(&mut self, peer: usize, mut take: impl FnMut(E)) -> bool {
+    /// Hands the envelopes of `peer` that were there at the begin of the turn (at most `DRAIN_AT_ONCE`) to `take`
+    /// until it returns false; true when more are waiting.
+    pub fn drain(&mut self, peer: usize, mut take: impl FnMut(E) -> bool) -> bool {
         let consumer = self.inbound[peer].as_mut().expect("a shard does not send to itself");
         let due = std::mem::take(&mut self.due[peer]);
         let mut popped = 0;
         while popped < due {
             let Ok(envelope) = consumer.pop() else { break };
             popped += 1;
-            take(envelope);
+            if !take(envelope) {
+                break;
+            }
         }
         let left = consumer.slots();
         // If the ring was full at any moment of this drain, those envelopes were popped since or are still in it; then
@@ -273,7 +284,7 @@ mod tests {
         assert_eq!(count(&a), 0, "an awake shard was rung");
         assert!(!a.fall_asleep(&[]), "something waits");
         a.begin_turn();
-        assert!(!a.drain(1, |_| {}));
+        assert!(!a.drain(1, |_| true));
         assert!(!a.fall_asleep(&[]), "a command waits");
         assert_eq!(a.poll_command(), Some(1));
         assert!(a.fall_asleep(&[]));
@@ -295,10 +306,16 @@ mod tests {
         a.begin_turn();
         b.push(0, 2).unwrap();
         let mut taken = Vec::new();
-        assert!(a.drain(1, |number| taken.push(number)));
+        assert!(a.drain(1, |number| {
+            taken.push(number);
+            true
+        }));
         assert_eq!(taken, [1]);
         a.begin_turn();
-        assert!(!a.drain(1, |number| taken.push(number)));
+        assert!(!a.drain(1, |number| {
+            taken.push(number);
+            true
+        }));
         assert_eq!(taken, [1, 2]);
     }
 
@@ -332,6 +349,7 @@ mod tests {
                                 assert_eq!(number, *next, "order between two shards");
                                 *next += 1;
                                 progress = true;
+                                true
                             });
                         }
                         // In step with the slowest peer, so that everybody waits for everybody all the time.
@@ -382,6 +400,7 @@ mod tests {
             let more = consumer.drain(0, |number| {
                 assert_eq!(number, next);
                 next += 1;
+                true
             });
             consumer.ring_doorbells();
             if !more && next < COUNT {

@@ -6,9 +6,11 @@
 mod chronicle;
 mod sealed;
 
-use super::core::{Action, CloseCause, Command, ConnId, Core, CoreConfig, ShardId};
+use super::core::{Action, CloseCause, Command, ConnId, Core, CoreConfig, Denial, ShardId};
 use super::envelope::Envelope;
 use super::mesh::Port;
+use crate::auth::decision::{Answer, Question, Wish};
+use crate::auth::rule::Operation;
 use crate::limits::Limits;
 use crate::net::connections::Connections;
 use crate::net::door::Door;
@@ -55,6 +57,19 @@ pub struct ShardConfig {
     pub store: Option<ShardStore>,
     /// When the process started: [`Time`] counts from here, on all shards alike.
     pub start: Instant,
+    /// Where questions go.
+    pub questions: Sender<Asked>,
+}
+
+/// A question of a shard, on its way to an ordinary thread that answers with [`Command::Answer`].
+#[derive(Debug)]
+pub struct Asked {
+    /// The shard.
+    pub shard: u8,
+    /// The connection that the question is about.
+    pub conn: ConnId,
+    /// The question.
+    pub question: Question,
 }
 
 /// A shard's way to the store.
@@ -120,13 +135,15 @@ struct Shard {
     shard: ShardId,
     /// When a shutdown that was asked for must be over.
     stop_by: Option<Time>,
+    questions: Questions,
 }
 
 impl Shard {
     fn new(config: ShardConfig) -> io::Result<Shard> {
-        let ShardConfig { core, listeners, doors, port, open, start, store } = config;
+        let ShardConfig { core, listeners, doors, port, open, start, store, questions } = config;
         let now = clock(start);
         let (limits, shard) = (core.limits.clone(), core.shard);
+        let questions = Questions { shard, sender: questions };
         let mut core = Core::new(core, now);
         let batches = store.map(|store| {
             core.restore(now, store.wall, store.share);
@@ -148,6 +165,7 @@ impl Shard {
             batches,
             shard,
             stop_by: None,
+            questions,
         })
     }
 
@@ -229,10 +247,12 @@ impl Shard {
     fn take_envelopes(&mut self) {
         self.more_envelopes = false;
         for peer in self.port.peers() {
-            let Shard { port, core, connections, transports, now, .. } = self;
+            let Shard { port, core, connections, transports, now, questions, .. } = self;
+            core.begin_work();
             self.more_envelopes |= port.drain(peer, |envelope| {
                 core.handle_envelope(*now, peer as u8, envelope);
-                act(core, connections, transports, *now);
+                act(core, connections, transports, questions, *now);
+                !core.is_spent()
             });
         }
     }
@@ -294,7 +314,7 @@ impl Shard {
     }
 
     fn act(&mut self) {
-        act(&mut self.core, &mut self.connections, &mut self.transports, self.now);
+        act(&mut self.core, &mut self.connections, &mut self.transports, &self.questions, self.now);
     }
 
     /// Hands over what is to be stored, before any envelope of this turn: the store counts on it.
@@ -346,8 +366,40 @@ impl Shard {
     }
 }
 
+/// The way to the threads that answer.
+struct Questions {
+    shard: u8,
+    sender: Sender<Asked>,
+}
+
+impl Questions {
+    /// False if too many wait, or nobody answers.
+    fn ask(&self, conn: ConnId, question: Question) -> bool {
+        self.sender.try_send(Asked { shard: self.shard, conn, question }).is_ok()
+    }
+}
+
+/// The core bounds how many of these there are a second. What a peer chose is shown escaped.
+fn report(denial: &Denial) {
+    let Denial { wish: Wish { user, client_id, operation, topic }, rule } = denial;
+    let what = match operation {
+        Operation::Publish => "publish to",
+        Operation::Receive => "receive",
+        Operation::Subscribe => "subscribe to",
+        Operation::Unsubscribe => "unsubscribe from",
+    };
+    let who = user.as_ref().map_or("an anonymous client".to_string(), |user| format!("user {user:?}"));
+    eprintln!("ringmq: denied: {who} as {client_id:?} may not {what} {topic:?}: {rule}");
+}
+
 /// Does what the core wants done.
-fn act(core: &mut Core, connections: &mut Connections, transports: &mut Transports, now: Time) {
+fn act(
+    core: &mut Core,
+    connections: &mut Connections,
+    transports: &mut Transports,
+    questions: &Questions,
+    now: Time,
+) {
     while let Some(action) = core.poll_action() {
         match action {
             Action::Adopt { conn, socket } => {
@@ -361,6 +413,12 @@ fn act(core: &mut Core, connections: &mut Connections, transports: &mut Transpor
             Action::Pause { conn } => connections.pause(conn),
             Action::Resume { conn } => connections.resume(conn),
             Action::Handoff { conn } => connections.give_up(conn),
+            Action::Ask { conn, question } => {
+                if !questions.ask(conn, question) {
+                    core.handle_answer(now, conn, Answer::Busy);
+                }
+            }
+            Action::Report(denial) => report(&denial),
         }
     }
 }

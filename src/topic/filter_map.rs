@@ -54,14 +54,15 @@ impl<V> FilterMap<V> {
     }
 
     /// Calls `visit` with the value of every filter that matches `topic`, each once, in an order that depends
-    /// only on the topic and the filters. Allocates nothing for topics of up to 16 levels.
-    pub fn for_each_match<'a>(&'a self, topic: &str, mut visit: impl FnMut(&'a V)) {
+    /// only on the topic and the filters. Allocates nothing for topics of up to 16 levels. Returns how many steps it
+    /// took through the filters with wildcards.
+    pub fn for_each_match<'a>(&'a self, topic: &str, mut visit: impl FnMut(&'a V)) -> usize {
         if !self.literal.is_empty()
             && let Some(value) = self.literal.get(topic)
         {
             visit(value);
         }
-        self.wildcard.for_each_match(topic, &mut visit);
+        self.wildcard.for_each_match(topic, &mut visit)
     }
 }
 

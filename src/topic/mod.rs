@@ -8,12 +8,14 @@ mod filter;
 mod filter_map;
 mod literal_map;
 mod name;
+mod relation;
 mod retained_map;
 mod trie;
 
 pub use filter::{Shared, check_filter, has_wildcard, matches, parse_shared};
 pub use filter_map::FilterMap;
 pub use name::check_name;
+pub use relation::{covers, overlaps};
 pub use retained_map::RetainedMap;
 use thiserror::Error;
 

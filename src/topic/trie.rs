@@ -115,11 +115,12 @@ impl<V> Trie<V> {
     }
 
     /// Calls `visit` with the value of every filter that matches `topic`; depth first, `#` before literal levels
-    /// before `+`.
-    pub(super) fn for_each_match<'a>(&'a self, topic: &str, visit: &mut impl FnMut(&'a V)) {
+    /// before `+`. Returns how many steps that took.
+    pub(super) fn for_each_match<'a>(&'a self, topic: &str, visit: &mut impl FnMut(&'a V)) -> usize {
         if self.values.is_empty() {
-            return;
+            return 0;
         }
+        let mut steps = 0;
         let bytes = topic.as_bytes();
         // Wildcards in the first level do not match topics that begin with '$' [MQTT-4.7.2-1].
         let dollar = bytes.first() == Some(&b'$');
@@ -128,6 +129,7 @@ impl<V> Trie<V> {
         let mut next = Some((ROOT, 0));
         while let Some((id, start)) = next.or_else(|| waiting.pop()) {
             next = None;
+            steps += 1;
             let node = &self.nodes[id as usize];
             let wildcards = id != ROOT || !dollar;
             if wildcards && node.multi != NONE {
@@ -145,6 +147,7 @@ impl<V> Trie<V> {
             }
             next = node.children.get(&bytes[start..end]).map(|child| (child, end + 1));
         }
+        steps
     }
 
     /// The place of `filter` if its nodes exist; tells `step` every node on the way and the level it leaves by.

@@ -82,8 +82,8 @@ impl Broker {
     pub fn new(shards: usize, limits: Limits, ring_room: usize, seed: u64, schedule: Rng) -> Broker {
         let limits = Arc::new(limits);
         let core = |shard| {
-            let (limits, methods) = (limits.clone(), Vec::new().into());
-            let config = CoreConfig { shard: shard as u8, shards: shards as u8, seed, limits, methods };
+            let (limits, policy) = (limits.clone(), Arc::default());
+            let config = CoreConfig { shard: shard as u8, shards: shards as u8, seed, limits, policy };
             Core::new(config, Time(0))
         };
         Broker {
@@ -402,7 +402,10 @@ impl Broker {
         | Action::Established { conn }
         | Action::Pause { conn }
         | Action::Resume { conn }
-        | Action::Handoff { conn }) = action;
+        | Action::Handoff { conn }) = action
+        else {
+            unreachable!("everybody may everything")
+        };
         let Some(number) = self.by_conn.get(&(shard, conn)).copied() else {
             panic!("{action:?} for a connection that shard {shard} does not have")
         };
@@ -416,7 +419,7 @@ impl Broker {
             Action::Handoff { .. } => *place = Place::Leaving { shard, conn },
             Action::Pause { .. } => *is_read = false,
             Action::Established { .. } | Action::Resume { .. } => *is_read = true,
-            Action::Adopt { .. } => unreachable!("adopted above"),
+            Action::Adopt { .. } | Action::Ask { .. } | Action::Report(_) => unreachable!("seen above"),
         }
     }
 

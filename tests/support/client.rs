@@ -412,6 +412,11 @@ impl Client {
         self.expect_closed();
     }
 
+    /// Sends nothing more (end of file), but goes on reading.
+    pub fn end_of_file(&mut self) {
+        self.stream.shutdown(Shutdown::Write).ok();
+    }
+
     /// Closes without DISCONNECT (end of file), and waits for the broker's close.
     #[track_caller]
     pub fn close(mut self) {

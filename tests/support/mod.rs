@@ -16,6 +16,7 @@ mod broker;
 pub mod certificates;
 mod client;
 mod connect;
+mod data_dir;
 mod delivery;
 mod packet;
 mod property;
@@ -29,6 +30,7 @@ pub use broker::{
 };
 pub use client::Client;
 pub use connect::{Connect, Will};
+pub use data_dir::{Place, kill, resume, sync, sync_all};
 pub use delivery::{END, NO_LOCAL, RETAIN_AS_PUBLISHED, RETAIN_IF_NEW, RETAIN_NEVER, payloads, settle};
 pub use packet::{
     Ack, Kind, Packet, Publish, ack, auth, disconnect, ping, publish, subscribe, subscribe_with, unsubscribe,

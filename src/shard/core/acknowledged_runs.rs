@@ -52,6 +52,7 @@ impl Core {
         self.counters.packets_received[PacketType::Publish as usize] += u64::from(run.count);
         self.counters.publish_bytes_received += run.payload_bytes;
         self.counters.publishes_local += u64::from(run.count);
+        self.spend(route, run.count, true);
         for subscriber in &route.direct {
             self.deliver_acknowledged_run(now, route, subscriber, &run, key);
         }
@@ -206,8 +207,8 @@ mod tests {
     impl Pieces {
         fn new(piece: usize, receive_maximum: u16) -> Pieces {
             let limits = Limits { max_inflight: 3, receive_maximum, sys_interval_ms: 0, ..Limits::default() };
-            let (limits, methods) = (Arc::new(limits), Arc::new([]));
-            let config = CoreConfig { shard: 0, shards: 1, seed: 3, limits, methods };
+            let (limits, policy) = (Arc::new(limits), Arc::default());
+            let config = CoreConfig { shard: 0, shards: 1, seed: 3, limits, policy };
             Pieces { core: Core::new(config, NOW), piece, clients: Vec::new() }
         }
 

@@ -2,9 +2,11 @@
 use super::Core;
 use super::connection::{Authentication, Pending, Phase};
 use super::input::Flow;
+use crate::auth::decision::Grant;
 use crate::auth::{Exchange, Step};
 use crate::codec::{Auth, Packet, PacketType, ReasonCode};
 use crate::time::Time;
+use std::sync::Arc;
 
 impl Core {
     /// CONNECT named a method, which is known.
@@ -26,7 +28,7 @@ impl Core {
     }
 
     fn new_exchange(&self, method: &str) -> Box<dyn Exchange> {
-        let known = self.methods.iter().find(|known| known.name() == method);
+        let known = self.policy.methods.iter().find(|known| known.name() == method);
         known.expect("the method was checked when CONNECT came").begin()
     }
 
@@ -94,12 +96,17 @@ impl Core {
         let step = exchange.handle_data(data);
         match step {
             Step::Continue(data) => self.write_auth(slot, ReasonCode::ContinueAuthentication, &data),
-            Step::Success(data) => {
+            Step::Success { data, user } => {
                 authentication.exchange = None;
                 if !connected {
                     let extras = self.connections[slot as usize].extras();
                     let pending = extras.pending.take().expect("CONNECT waits for its authentication");
-                    return self.accept_pending(now, slot, pending, data);
+                    let grant = Grant { user: user.map(Arc::from), ..Grant::default() };
+                    return self.accept_pending(now, slot, pending, Some(data), grant).1;
+                }
+                if !self.is_same_user(slot, user.as_deref()) {
+                    self.disconnect(now, slot, ReasonCode::NotAuthorized);
+                    return Flow::Stop;
                 }
                 self.write_auth(slot, ReasonCode::Success, &data);
             }
@@ -114,6 +121,12 @@ impl Core {
             }
         }
         Flow::Continue
+    }
+
+    /// Who authenticates again must be who it was: what it may do and what is queued for it is that user's.
+    fn is_same_user(&self, slot: u32, user: Option<&str>) -> bool {
+        let session = &self.sessions[self.connections[slot as usize].session as usize];
+        session.access.as_ref().and_then(|access| access.user.as_deref()) == user
     }
 
     fn write_auth(&mut self, slot: u32, reason: ReasonCode, data: &[u8]) {

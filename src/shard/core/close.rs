@@ -163,6 +163,7 @@ impl Core {
     fn forget(&mut self, slot: u32, parting: Parting) -> Connection {
         self.note_close(slot, parting);
         self.disarm_connection(slot);
+        self.cancel_wait(slot);
         self.counters.connections_closed += 1;
         self.connections.remove(slot as usize)
     }
@@ -260,12 +261,18 @@ impl Core {
     pub(super) fn release_will(&mut self, slot: u32) {
         let session = &mut self.sessions[slot as usize];
         session.will_due = Time::NEVER;
-        if let Some(will) = session.will.take() {
-            let after = match session.is_stored {
-                true => AfterWill::Session(slot, session.key),
-                false => AfterWill::Nothing,
-            };
-            self.wills.push_back((will, after));
+        let Some(will) = session.will.take() else { return };
+        let after = match session.is_stored {
+            true => AfterWill::Session(slot, session.key),
+            false => AfterWill::Nothing,
+        };
+        if self.may_leave_own_will(slot, &will) {
+            return self.wills.push_back((will, after));
+        }
+        let is_unit = self.begin_unit();
+        self.store_will_taken(after);
+        if is_unit {
+            self.end_unit();
         }
     }
 

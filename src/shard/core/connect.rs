@@ -3,8 +3,11 @@
 //! The shard that accepted the socket checks CONNECT and asks the id's registrar for the home of its session; the
 //! socket moves there with everything it has sent, and the home decides the rest.
 use super::connection::{Extras, Pending, Phase};
+use super::credentials::Screened;
 use super::input::Flow;
 use super::{Action, ConnId, Core};
+use crate::auth::access::Access;
+use crate::auth::decision::Grant;
 use crate::codec::{
     ConnAck, ConnAckProperties, Connect, Cut, DecodeError, Frame, Packet, PacketType, QoS, ReasonCode,
     Version, cut, decode,
@@ -83,7 +86,7 @@ impl Core {
             return Err(ReasonCode::ClientIdentifierNotValid);
         }
         if let Some(method) = connect.properties.authentication_method
-            && !self.methods.iter().any(|known| known.name() == method)
+            && !self.policy.methods.iter().any(|known| known.name() == method)
         {
             return Err(ReasonCode::BadAuthenticationMethod);
         }
@@ -183,12 +186,16 @@ impl Core {
         };
         self.connections[slot as usize].learn(&connect);
         self.remember_claim(slot, &connect);
-        if self.begin_session(now, slot, &connect, &bytes[..length], assigned) == Flow::Continue {
-            self.receive_slice(now, slot, &bytes[length..]);
+        match self.begin_session(now, slot, &connect, &bytes[..length], assigned) {
+            Flow::Continue => {
+                self.begin_work();
+                self.receive_slice(now, slot, &bytes[length..]);
+            }
+            Flow::Stop | Flow::Again => self.put_aside(slot, &bytes[length..]),
         }
     }
 
-    /// At home: authenticates where a method is named, else accepts.
+    /// At home: authenticates by the method that is named, or by user name and password, and accepts.
     fn begin_session(
         &mut self,
         now: Time,
@@ -197,26 +204,45 @@ impl Core {
         bytes: &[u8],
         assigned: Option<Box<str>>,
     ) -> Flow {
-        match connect.properties.authentication_method {
+        let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+        let screened = match connect.properties.authentication_method {
+            _ if self.is_banned(now, slot, client_id, connect.username) => Screened::Out(ReasonCode::Banned),
+            _ if self.is_jailed(now, client_id) => Screened::Out(ReasonCode::ConnectionRateExceeded),
             Some(method) => {
                 let data = connect.properties.authentication_data;
                 let bytes = Bytes::copy_from_slice(bytes);
                 let pending = Pending { bytes, assigned, home: Some(self.shard) };
-                self.begin_authentication(now, slot, method, data, pending)
+                return self.begin_authentication(now, slot, method, data, pending);
             }
-            None => self.accept(now, slot, connect, assigned, None),
+            None => self.screen(slot, connect, client_id),
+        };
+        match screened {
+            Screened::In(grant) => self.accept(now, slot, connect, assigned, None, grant),
+            Screened::Ask(login) => self.ask_about(slot, bytes, assigned, login),
+            Screened::Out(reason) => {
+                self.give_up_claim(self.keys.fingerprint(client_id));
+                self.turn_away(slot, reason);
+                Flow::Stop
+            }
         }
     }
 
-    /// A CONNECT whose authentication succeeded.
-    pub(super) fn accept_pending(&mut self, now: Time, slot: u32, pending: Pending, data: Vec<u8>) -> Flow {
+    /// A CONNECT whose authentication succeeded. Returns its length as well: more may lie behind it.
+    pub(super) fn accept_pending(
+        &mut self,
+        now: Time,
+        slot: u32,
+        pending: Pending,
+        data: Option<Vec<u8>>,
+        grant: Grant,
+    ) -> (usize, Flow) {
         let Ok(Cut::Frame(frame)) = cut(&pending.bytes, self.limits.max_packet) else {
             unreachable!("a CONNECT that was put aside was whole")
         };
         let Ok(Packet::Connect(connect)) = decode(frame, Version::V5) else {
             unreachable!("a CONNECT that was put aside was decoded once")
         };
-        self.accept(now, slot, &connect, pending.assigned, Some(data))
+        (frame.bytes.len(), self.accept(now, slot, &connect, pending.assigned, data, grant))
     }
 
     /// Brings the connection to its session and answers CONNACK 0x00 ([MQTT-3.1.4-5]).
@@ -227,16 +253,28 @@ impl Core {
         connect: &Connect<'_>,
         assigned: Option<Box<str>>,
         authentication: Option<Vec<u8>>,
+        grant: Grant,
     ) -> Flow {
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+        let access = match self.admit_client(now, slot, connect, client_id, grant) {
+            Ok(access) => access,
+            Err(reason) => {
+                self.give_up_claim(self.keys.fingerprint(client_id));
+                self.turn_away(slot, reason);
+                return Flow::Stop;
+            }
+        };
+        self.note_reconnect(now, client_id);
         let changes = self.changes_made();
         let wants_storage = self.expiry_wanted(connect) > 0;
-        let session = self.session_for(now, client_id, connect.clean_start, wants_storage);
+        let (clean_start, own) = (connect.clean_start, access.as_deref());
+        let session = self.session_for(now, client_id, clean_start, wants_storage, own);
         let Some((session, session_present)) = session else {
             self.give_up_claim(self.keys.fingerprint(client_id));
             self.refuse(slot, ReasonCode::QuotaExceeded);
             return Flow::Stop;
         };
+        self.sessions[session as usize].access = access;
         self.attach(now, slot, session, connect);
         self.store_session(session);
         self.gate_since(slot, changes);
@@ -248,6 +286,11 @@ impl Core {
             return Flow::Stop;
         }
         if session_present {
+            if self.restricts {
+                // Remembered while it was away, or with the rights of its last connection.
+                self.router.forget_routes();
+            }
+            self.drop_unreadable(session);
             // Repetitions go first ([MQTT-4.4.0-1]), so they must be known before a group can deliver.
             self.drop_expired(now, session);
             if let Some(outgoing) = &mut self.sessions[session as usize].outgoing {
@@ -268,11 +311,14 @@ impl Core {
         client_id: &str,
         clean_start: bool,
         wants_storage: bool,
+        access: Option<&Access>,
     ) -> Option<(u32, bool)> {
         let existing = self.find_session(client_id);
         if let Some(session) = existing {
             // A session that ends with its connection is not gone on with, however that ends ([MQTT-3.1.2-23]).
-            let is_over = clean_start || !self.sessions[session as usize].is_persistent();
+            let is_over = clean_start
+                || !self.sessions[session as usize].is_persistent()
+                || self.is_of_another(session, access);
             self.take_over(now, session, is_over);
             if !is_over {
                 // It has a claim of its own.
@@ -350,9 +396,11 @@ impl Core {
         }
         let patience = u64::from(connection.patience);
         self.disarm_connection(slot);
-        if patience > 0 {
+        let silent = if patience > 0 { now + patience } else { Time::NEVER };
+        let due = silent.min(self.access_expires(slot));
+        if due != Time::NEVER {
             let conn = self.id(slot);
-            self.arm_connection(conn, now + patience);
+            self.arm_connection(conn, due);
         }
     }
 

@@ -2,7 +2,9 @@
 use super::super::output::{BufferPool, Output};
 use super::super::timer_wheel::TimerId;
 use super::durable::Gated;
+use super::rate::Rate;
 use super::{ConnId, Core, ShardId};
+use crate::auth::decision::Wish;
 use crate::auth::{Exchange, Origin};
 use crate::codec::{Connect, PacketType, ReasonCode, Version};
 use crate::router::Route;
@@ -19,6 +21,8 @@ pub(super) enum Phase {
     AwaitConnect,
     /// CONNECT came; its registrar is asked for the session's home. Not read meanwhile.
     Locating,
+    /// CONNECT came; an ordinary thread looks at its credentials. Not read meanwhile.
+    Deciding,
     /// CONNECT came; an AUTH exchange is under way.
     Authenticating,
     /// CONNACK was sent.
@@ -68,12 +72,28 @@ pub(super) struct Extras {
     pub authentication: Option<Authentication>,
     pub incoming_aliases: IncomingAliases,
     pub outgoing_aliases: Option<OutgoingAliases>,
+    /// What came while the connection is not read ([`Core::hold`]).
+    pub held: Option<BytesMut>,
+    /// What was asked about it.
+    pub wish: Option<Box<Wish>>,
+    /// What it may still publish, where there is a bound.
+    pub rate: Option<Rate>,
 }
 
 impl Extras {
     fn is_empty(&self) -> bool {
-        let Extras { origin, torn, pending, claim, authentication, incoming_aliases, outgoing_aliases } =
-            self;
+        let Extras {
+            origin,
+            torn,
+            pending,
+            claim,
+            authentication,
+            incoming_aliases,
+            outgoing_aliases,
+            held,
+            wish,
+            rate,
+        } = self;
         origin.is_none()
             && torn.is_none()
             && pending.is_none()
@@ -81,6 +101,9 @@ impl Extras {
             && authentication.is_none()
             && incoming_aliases.is_empty()
             && outgoing_aliases.is_none()
+            && held.is_none()
+            && wish.is_none()
+            && rate.is_none()
     }
 }
 

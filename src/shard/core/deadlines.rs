@@ -12,6 +12,8 @@ pub(super) enum Timer {
     Connection(ConnId),
     /// A will delay or a session expiry: slot of the session.
     Session(u32),
+    /// A connection that published too fast is read again.
+    Resume(ConnId),
     /// The next retained message to expire.
     Retained,
     /// `$SYS`.
@@ -56,6 +58,7 @@ impl Core {
         match timer {
             Timer::Connection(conn) => self.expire_connection(now, conn),
             Timer::Session(slot) => self.expire_session(now, slot),
+            Timer::Resume(conn) => self.resume(now, conn),
             Timer::Retained => self.expire_retained(now),
             Timer::Sys => self.publish_sys(now),
             Timer::Shutdown => self.end_shutdown(now),
@@ -72,9 +75,23 @@ impl Core {
             Phase::Connected => {}
             // Its registrar answers within a turn or two; what claimed an id must not vanish.
             Phase::Locating => return self.arm_connection(conn, now + self.limits.connect_timeout_ms),
-            Phase::AwaitConnect | Phase::Authenticating => return self.drop_connection(conn.slot),
+            Phase::Deciding => {
+                self.counters.logins_busy += 1;
+                return self.refuse(conn.slot, ReasonCode::ServerUnavailable);
+            }
+            Phase::AwaitConnect | Phase::Authenticating => {
+                return self.drop_connection(conn.slot);
+            }
         }
-        let due = connection.last_received + u64::from(connection.patience);
+        let patience = u64::from(connection.patience);
+        let silent = if patience > 0 { connection.last_received + patience } else { Time::NEVER };
+        // Nobody is silent who is not listened to.
+        let silent = if self.is_held(conn.slot) { silent.max(now + patience) } else { silent };
+        let expires = self.access_expires(conn.slot);
+        if expires <= now {
+            return self.disconnect(now, conn.slot, ReasonCode::MaximumConnectTime);
+        }
+        let due = silent.min(expires);
         if due > now {
             self.arm_connection(conn, due);
         } else {

@@ -23,6 +23,8 @@ pub(super) enum Flow {
     Continue,
     /// The connection is gone, or not to be read any further.
     Stop,
+    /// Not to be read any further, and this packet is to be handled again when it goes on.
+    Again,
 }
 
 impl Core {
@@ -31,16 +33,21 @@ impl Core {
         self.counters.bytes_received += bytes.len() as u64;
         let connection = &mut self.connections[slot as usize];
         connection.last_received = now;
-        if connection.phase == Phase::Locating {
+        if matches!(connection.phase, Phase::Locating | Phase::Deciding) {
             return self.put_aside(slot, bytes);
         }
+        if self.is_held(slot) {
+            return self.hold(slot, [bytes, &[]]);
+        }
+        self.begin_work();
+        let connection = &mut self.connections[slot as usize];
         if let Some(torn) = connection.extras.as_mut().and_then(|extras| extras.torn.take()) {
             match self.complete(slot, torn, &mut bytes) {
-                Ok(Some(whole)) => {
-                    if self.receive_whole(now, slot, &whole) == Flow::Stop {
-                        return self.put_aside(slot, bytes);
-                    }
-                }
+                Ok(Some(whole)) => match self.receive_whole(now, slot, &whole) {
+                    Flow::Continue => {}
+                    Flow::Stop => return self.put_aside(slot, bytes),
+                    Flow::Again => return self.hold(slot, [&whole, bytes]),
+                },
                 Ok(None) => return,
                 Err(error) => return self.refuse_bytes(now, slot, error),
             }
@@ -48,9 +55,15 @@ impl Core {
         self.receive_slice(now, slot, bytes);
     }
 
-    /// Handles every whole packet in `bytes` and keeps the rest.
+    /// Handles every whole packet in `bytes`, as far as there is work to do at once, and keeps the rest.
     pub(super) fn receive_slice(&mut self, now: Time, slot: u32, mut bytes: &[u8]) {
         while !bytes.is_empty() {
+            if self.throttle(now, slot, bytes) {
+                return;
+            }
+            if self.is_spent() {
+                return self.put_off_input(slot, bytes);
+            }
             if let Some(used) = self.receive_run(now, slot, bytes) {
                 bytes = &bytes[used..];
                 continue;
@@ -58,10 +71,11 @@ impl Core {
             match cut(bytes, self.limits.max_packet) {
                 Ok(Cut::Frame(frame)) => {
                     let rest = &bytes[frame.bytes.len()..];
-                    if self.receive_frame(now, slot, frame, None) == Flow::Stop {
-                        return self.put_aside(slot, rest);
+                    match self.receive_frame(now, slot, frame, None) {
+                        Flow::Continue => bytes = rest,
+                        Flow::Stop => return self.put_aside(slot, rest),
+                        Flow::Again => return self.hold(slot, [bytes, &[]]),
                     }
-                    bytes = rest;
                 }
                 Ok(Cut::Short { total }) => match self.check_stranger(slot, total) {
                     Ok(()) => return self.keep_torn(slot, bytes, total),
@@ -80,6 +94,11 @@ impl Core {
             return self.receive_acks(now, slot, bytes);
         }
         let route = connection.route.upgrade()?;
+        if self.asks || self.has_rates() {
+            // Each message is looked at.
+            return None;
+        }
+        let bytes = self.affordable(&route, bytes);
         if matches!(bytes[0], PUBLISH_QOS_1 | PUBLISH_QOS_2) && self.router.is_fresh(&route) {
             return self.receive_acknowledged_run(now, slot, &route, bytes);
         }
@@ -161,7 +180,7 @@ impl Core {
     }
 
     /// What came behind a CONNECT that is still waiting for an answer is handled after it.
-    fn put_aside(&mut self, slot: u32, bytes: &[u8]) {
+    pub(super) fn put_aside(&mut self, slot: u32, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
@@ -193,7 +212,9 @@ impl Core {
                 self.counters.packets_received[usize::from(frame.first >> 4)] += 1;
                 match phase {
                     Phase::AwaitConnect => self.handle_first(now, slot, &packet, frame),
-                    Phase::Locating => unreachable!("a connection is not read while its home is looked for"),
+                    Phase::Locating | Phase::Deciding => {
+                        unreachable!("a connection is not read while its home or its answer is looked for")
+                    }
                     Phase::Authenticating => self.handle_during_authentication(now, slot, &packet),
                     Phase::Connected => self.handle_packet(now, slot, &packet),
                 }

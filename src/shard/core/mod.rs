@@ -8,16 +8,22 @@ mod acknowledge;
 mod acknowledged_runs;
 mod audit;
 mod authenticate;
+mod authorize;
+mod budget;
 mod close;
 mod connect;
 mod connection;
+mod credentials;
 mod deadlines;
 mod deliver;
 mod durable;
+mod hold;
 mod input;
+mod jail;
 mod mesh;
 mod notice;
 mod publish;
+mod rate;
 mod registrar;
 mod restore;
 mod retained;
@@ -35,13 +41,16 @@ pub use notice::{Notice, Who};
 use super::envelope::{Envelope, Socket};
 use super::output::{BufferPool, Output};
 use super::timer_wheel::{TimerId, TimerWheel};
-use crate::auth::{Methods, Origin};
+use crate::auth::Origin;
+use crate::auth::access::Policy;
+use crate::auth::decision::{Answer, Question};
 use crate::limits::Limits;
 use crate::metrics::Counters;
 use crate::router::{Keys, Router};
 use crate::session::{Session, Will};
 use crate::slots::Slots;
 use crate::time::Time;
+pub use authorize::Denial;
 use close::AfterWill;
 use connection::Connection;
 use deadlines::Timer;
@@ -81,8 +90,8 @@ pub struct CoreConfig {
     pub seed: u64,
     /// The bounds.
     pub limits: Arc<Limits>,
-    /// Methods of enhanced authentication.
-    pub methods: Methods,
+    /// Who may come in, and who may do what.
+    pub policy: Arc<Policy>,
 }
 
 /// How a connection ended, as the network saw it.
@@ -126,6 +135,16 @@ pub enum Action {
         /// The connection.
         conn: ConnId,
     },
+    /// Have an ordinary thread find something out, and tell with [`Core::handle_answer`]: what it found, or at once that
+    /// it cannot be asked.
+    Ask {
+        /// The connection that it is about.
+        conn: ConnId,
+        /// What to find out.
+        question: Question,
+    },
+    /// Tell the operator that a client was not allowed something.
+    Report(Box<Denial>),
     /// Give the socket up (no operation is in flight) and call [`Core::complete_handoff`] with it.
     Handoff {
         /// The connection.
@@ -142,6 +161,19 @@ pub enum Command {
     StorageFull(bool),
     /// Publish wills, tell version 5 clients 0x8B, close; [`Core::is_stopped`] turns true when all is sent or time is up.
     Shutdown,
+    /// What was found out about a connection of this shard ([`Action::Ask`]).
+    Answer {
+        /// The connection.
+        conn: ConnId,
+        /// The answer.
+        answer: Answer,
+    },
+    /// New rules.
+    Policy(Arc<Policy>),
+    /// End the connections of this user, as an administrator would.
+    EndUser(Box<str>),
+    /// End the connection of this client id, likewise.
+    EndClient(Box<str>),
     /// Other bounds from now on. What a client was told in CONNACK must be the same in them.
     Limits(Arc<Limits>),
 }
@@ -152,7 +184,13 @@ pub struct Core {
     shards: u8,
     keys: Keys,
     limits: Arc<Limits>,
-    methods: Methods,
+    policy: Arc<Policy>,
+    /// Whether there are rules about topics: the one question on the way of every message.
+    restricts: bool,
+    /// Whether somebody else is asked about what they do not decide.
+    asks: bool,
+    denials: authorize::Denials,
+    jail: jail::Jail,
     connections: Slots<Connection>,
     generations: u32,
     sessions: Slots<Session>,
@@ -186,12 +224,17 @@ pub struct Core {
     notices: Notices,
     /// Absent where nothing survives the process.
     store: Option<Box<Store>>,
+    /// Work done so far, beside the steps of the router, and up to where it may go on now; see [`budget`].
+    work: u64,
+    work_until: u64,
+    /// Connections whose input waits for a later turn.
+    put_off: VecDeque<ConnId>,
 }
 
 impl Core {
     /// A core without connections.
     pub fn new(config: CoreConfig, now: Time) -> Core {
-        let CoreConfig { shard, shards, seed, limits, methods } = config;
+        let CoreConfig { shard, shards, seed, limits, policy } = config;
         let keys = Keys::new(seed);
         let mut core = Core {
             shard,
@@ -222,9 +265,16 @@ impl Core {
             stopping: Stopping::No,
             notices: Notices::default(),
             store: None,
+            work: 0,
+            work_until: 0,
+            put_off: VecDeque::new(),
             keys,
             limits,
-            methods,
+            restricts: policy.restricts(),
+            asks: policy.asks,
+            denials: authorize::Denials::default(),
+            jail: jail::Jail::default(),
+            policy,
         };
         core.arm_sys(now);
         core
@@ -284,6 +334,12 @@ impl Core {
             Command::Stored(number) => self.handle_stored(number),
             Command::StorageFull(is_full) => self.handle_storage_full(is_full),
             Command::Shutdown => self.begin_shutdown(now),
+            Command::Answer { conn, answer } => self.handle_answer(now, conn, answer),
+            Command::Policy(policy) => self.take_policy(now, policy),
+            Command::EndUser(user) => self.end_clients(now, |_, session| {
+                session.access.as_ref().is_some_and(|access| access.user.as_deref() == Some(&*user))
+            }),
+            Command::EndClient(id) => self.end_clients(now, |_, session| *session.client_id == *id),
             Command::Limits(limits) => self.limits = limits,
         }
         self.settle(now);
@@ -297,12 +353,13 @@ impl Core {
         }
         self.answer_put_off(now);
         self.settle(now);
+        self.go_on_with_input(now);
     }
 
     /// When [`Core::handle_deadlines`] must be called next; `Time::NEVER` if nothing is pending. In the past: with the
     /// next turn, and after whatever came in until then.
     pub fn next_deadline(&self) -> Time {
-        if self.has_put_off() { Time(0) } else { self.timers.next_deadline() }
+        if self.has_put_off() || self.has_put_off_input() { Time(0) } else { self.timers.next_deadline() }
     }
 
     /// The next thing the shell must do.

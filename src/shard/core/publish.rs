@@ -33,6 +33,7 @@ impl Core {
         whole: Option<&Bytes>,
     ) -> Flow {
         self.counters.publish_bytes_received += publish.payload.len() as u64;
+        self.charge(now, slot, publish.payload.len());
         if let Err(reason) = self.check_publish(slot, publish) {
             self.disconnect(now, slot, reason);
             return Flow::Stop;
@@ -57,6 +58,9 @@ impl Core {
         }
         if let Err(reason) = self.admit(topic, publish) {
             return self.refuse_publish(now, slot, publish, reason);
+        }
+        if let Some(flow) = self.bar_publish(now, slot, topic, publish) {
+            return flow;
         }
         let mut forwarded = Vec::new();
         if !publish.properties.is_empty_forwarded() {
@@ -153,7 +157,13 @@ impl Core {
 
     /// Refuses one message. Version 5 is told in its acknowledgement; where there is none, a message that the client
     /// must not send ends the connection. 3.1.1 has no refusal: [MQTT-3.3.5-2] lets the broker acknowledge as usual.
-    fn refuse_publish(&mut self, now: Time, slot: u32, publish: &Publish<'_>, reason: ReasonCode) -> Flow {
+    pub(super) fn refuse_publish(
+        &mut self,
+        now: Time,
+        slot: u32,
+        publish: &Publish<'_>,
+        reason: ReasonCode,
+    ) -> Flow {
         let is_v5 = self.connections[slot as usize].is_v5();
         let is_policy = matches!(reason, ReasonCode::NotAuthorized | ReasonCode::QuotaExceeded);
         let can_tell = is_v5 && publish.qos > QoS::AtMostOnce;
@@ -183,7 +193,7 @@ impl Core {
     }
 
     /// [MQTT-3.3.4-1].
-    fn acknowledge_publish(&mut self, slot: u32, publish: &Publish<'_>, published: Published) {
+    pub(super) fn acknowledge_publish(&mut self, slot: u32, publish: &Publish<'_>, published: Published) {
         let reason = match published {
             Published::NoSubscribers => ReasonCode::NoMatchingSubscribers,
             _ => ReasonCode::Success,
@@ -209,7 +219,7 @@ impl Core {
         let route = match remembered {
             Some(route) if *route.topic == *publication.topic && self.router.is_fresh(&route) => route,
             _ => {
-                let route = self.router.route(publication.topic);
+                let route = self.route(publication.topic);
                 self.connections[slot as usize].route = Rc::downgrade(&route);
                 route
             }
@@ -219,7 +229,7 @@ impl Core {
 
     /// Publishes a message of the broker or of a client that is gone.
     pub(super) fn publish(&mut self, now: Time, publication: &Publication<'_>) -> Published {
-        let route = self.router.route(publication.topic);
+        let route = self.route(publication.topic);
         self.publish_along(now, publication, &route)
     }
 
@@ -260,6 +270,7 @@ impl Core {
 
     /// To this shard's own subscribers.
     fn deliver_along(&mut self, now: Time, publication: &Publication<'_>, route: &Route) {
+        self.spend(route, 1, publication.qos > QoS::AtMostOnce);
         for subscriber in &route.direct {
             if subscriber.when != When::Always {
                 let is_own = self.sessions[subscriber.session as usize].key == publication.publisher;
@@ -280,7 +291,7 @@ impl Core {
             self.note_seen(from, routed.retained);
             self.note_live_retained(topic, from, routed.retained);
         }
-        let route = self.router.route(topic);
+        let route = self.route(topic);
         self.deliver_along(now, &routed.message.publication(), &route);
     }
 
@@ -305,11 +316,12 @@ impl Core {
     /// A run that another shard's client published.
     pub(super) fn deliver_peer_run(&mut self, now: Time, bytes: &Bytes, v5: bool, publisher: SessionKey) {
         let (topic, run) = Run::from_peer(bytes, v5).expect("a shard sends only what it has cut");
-        let route = self.router.route(topic);
+        let route = self.route(topic);
         self.deliver_run_along(now, &route, &run, publisher);
     }
 
     fn deliver_run_along(&mut self, now: Time, route: &Route, run: &Run<'_>, publisher: SessionKey) {
+        self.spend(route, run.count, false);
         for subscriber in &route.direct {
             if subscriber.when != When::Always {
                 let is_own = self.sessions[subscriber.session as usize].key == publisher;

@@ -267,7 +267,10 @@ impl Core {
         let ids: &[u32] = if subscription.id == 0 { &[] } else { &id };
         for kept in part.messages {
             let is_coming = !self.is_seen(kept.origin, kept.number);
-            if is_coming || self.scans.scans[&number].has_newer(&kept, &part.applied) {
+            if is_coming
+                || self.scans.scans[&number].has_newer(&kept, &part.applied)
+                || !self.may_receive(session, kept.message.topic())
+            {
                 continue;
             }
             let publication = kept.message.publication();

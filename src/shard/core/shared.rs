@@ -2,6 +2,7 @@
 //!
 //! The publisher's shard chooses a shard by its number of connected members, that shard a member. A message that
 //! finds none is sent on once, then it waits in the group's one queue, on the shard its name hashes to.
+use super::authorize::may_receive;
 use super::publish::plain_publication;
 use super::{Core, ShardId};
 use crate::codec::QoS;
@@ -96,7 +97,7 @@ impl Core {
             let publication = || plain_publication(topic, payload, QoS::AtMostOnce, publisher);
             match shard {
                 Some(shard) if shard == self.shard => {
-                    let Some(member) = self.choose_member(slot) else {
+                    let (Some(member), _) = self.choose_member(slot, topic) else {
                         self.deliver_to_member(now, key, &publication(), 0);
                         continue;
                     };
@@ -118,6 +119,7 @@ impl Core {
 
     pub(super) fn deliver_shared(&mut self, now: Time, shared: SharedMessage) {
         let SharedMessage { group, message, hops, for_queue, .. } = shared;
+        self.spend_shared();
         if for_queue {
             self.queue_for_group(now, group, &message.publication());
         } else {
@@ -128,19 +130,23 @@ impl Core {
     /// To a connected member on this shard, one with room in its window if there is.
     fn deliver_to_member(&mut self, now: Time, key: GroupKey, publication: &Publication<'_>, hops: u8) {
         let Some(slot) = self.router.groups().slot_of(key) else { return };
-        let Some(member) = self.choose_member(slot) else {
+        let (member, is_denied) = self.choose_member(slot, publication.topic);
+        let Some(member) = member else {
             let other = self.router.groups().get(key).and_then(|group| group.choose_other(self.shard));
             return match other {
                 Some(shard) if hops == 0 => self.send_shared(shard, key, publication.message(), 1, false),
+                // Nobody waits for what he may not read.
+                _ if is_denied => self.counters.denied_receive += 1,
                 _ => self.queue_for_group(now, key, publication),
             };
         };
         self.deliver_to_chosen(now, key, publication, member);
     }
 
-    /// The connected member on this shard whose turn it is, one with room in its window if there is.
-    fn choose_member(&mut self, slot: u32) -> Option<Subscriber> {
-        let Core { router, sessions, connections, limits, .. } = self;
+    /// The connected member on this shard whose turn it is, one with room in its window if there is; and whether some
+    /// member was passed over because it may not read the topic.
+    fn choose_member(&mut self, slot: u32, topic: &str) -> (Option<Subscriber>, bool) {
+        let Core { router, sessions, connections, limits, policy, restricts, .. } = self;
         let has_window = |session: u32| {
             let session = &sessions[session as usize];
             let Some(connection) = session.connection else { return false };
@@ -148,14 +154,20 @@ impl Core {
             connection.output.len() <= limits.output_mark
                 && session.outgoing.as_ref().is_none_or(|outgoing| outgoing.can_begin(connection.quota))
         };
+        let mut is_denied = false;
+        let allowed = router.groups().at(slot).candidates().filter(|member| {
+            let is_allowed = !*restricts || may_receive(policy, &sessions[member.session as usize], topic);
+            is_denied |= !is_allowed;
+            is_allowed
+        });
         let mut first = None;
-        for member in router.groups().at(slot).candidates().take(CANDIDATES) {
+        for member in allowed.take(CANDIDATES) {
             if has_window(member.session) {
-                return Some(member);
+                return (Some(member), false);
             }
             first.get_or_insert(member);
         }
-        first
+        (first, is_denied)
     }
 
     fn deliver_to_chosen(

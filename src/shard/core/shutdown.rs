@@ -63,7 +63,9 @@ impl Core {
                     // What the other shards still send finds a session whose client is away.
                     self.store_last(now, session);
                 }
-                Phase::AwaitConnect | Phase::Locating | Phase::Authenticating => self.drop_connection(slot),
+                Phase::AwaitConnect | Phase::Locating | Phase::Deciding | Phase::Authenticating => {
+                    self.drop_connection(slot)
+                }
             }
         }
         self.stopping = Stopping::Done;

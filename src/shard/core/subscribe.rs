@@ -56,6 +56,9 @@ impl Core {
             self.disconnect(now, slot, reason);
             return Flow::Stop;
         }
+        if let Some(flow) = self.await_subscribe(now, slot, subscribe) {
+            return flow;
+        }
         let id = subscribe.subscription_id.unwrap_or(0);
         let announcement = self.announcements.last + 1;
         let mut waiting = Waiting {
@@ -102,6 +105,9 @@ impl Core {
         if shared.is_none() && check_filter(filter.filter, levels).is_err() {
             return Err(ReasonCode::TopicFilterInvalid);
         }
+        let plain = shared.map_or(filter.filter, |shared| shared.filter);
+        self.check_wildcards(plain)?;
+        self.check_subscribe(now, slot, plain)?;
         let granted = filter.options.qos.min(QoS::from_bits(self.limits.max_qos).unwrap_or(QoS::ExactlyOnce));
         let options = SubscribeOptions { qos: granted, ..filter.options };
         let session_slot = self.connections[slot as usize].session;
@@ -204,6 +210,10 @@ impl Core {
         let mut reasons = Vec::new();
         let mut changes = Vec::new();
         for filter in unsubscribe.filters() {
+            if !self.may_unsubscribe(now, slot, filter) {
+                reasons.push(ReasonCode::NotAuthorized.code());
+                continue;
+            }
             let existed = self.sessions[session as usize].subscriptions.remove(filter).is_some();
             if existed {
                 self.store_unsubscription(session, filter);

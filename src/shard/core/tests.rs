@@ -1,5 +1,6 @@
 //! Promises of the core that a client could break once, each as the shortest way to break it.
 use super::*;
+use crate::auth::Methods;
 use crate::auth::test_method::TestMethod;
 use crate::codec::QoS;
 use crate::codec::{
@@ -16,10 +17,14 @@ struct Broker(Vec<Core>);
 
 impl Broker {
     fn new(shards: u8, limits: Limits) -> Broker {
-        let limits = Arc::new(Limits { sys_interval_ms: 0, ..limits });
         let methods: Methods = Arc::new([Box::new(TestMethod) as Box<_>]);
+        Broker::with_policy(shards, limits, Policy { methods, ..Policy::default() })
+    }
+
+    fn with_policy(shards: u8, limits: Limits, policy: Policy) -> Broker {
+        let (limits, policy) = (Arc::new(Limits { sys_interval_ms: 0, ..limits }), Arc::new(policy));
         let config =
-            |shard| CoreConfig { shard, shards, seed: 3, limits: limits.clone(), methods: methods.clone() };
+            |shard| CoreConfig { shard, shards, seed: 3, limits: limits.clone(), policy: policy.clone() };
         Broker((0..shards).map(|shard| Core::new(config(shard), NOW)).collect())
     }
 
@@ -334,4 +339,59 @@ fn the_origin_of_a_connection_moves_with_it() {
         Some(Envelope::Handoff(handoff)) => assert_eq!(handoff.origin, origin),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn what_matches_very_many_filters_is_done_in_parts_with_room_for_others_in_between() {
+    const LEVELS: usize = 12;
+    const MESSAGES: usize = 200;
+    let mut broker = Broker::new(1, Limits::default());
+    let core = &mut broker.0[0];
+    let [heavy, other] = ["heavy", "other"].map(|client_id| {
+        let conn = core.handle_accept(NOW, Origin::default()).expect("room");
+        core.handle_bytes(NOW, conn, &connect(client_id, ConnectProperties::default()));
+        conn
+    });
+    let mix = |number: usize| -> String {
+        let levels = (0..LEVELS).map(|level| if number >> level & 1 == 0 { "/a" } else { "/+" });
+        "+".chars().map(String::from).chain(levels.map(String::from)).collect()
+    };
+    for number in 0..1 << LEVELS {
+        let mut bytes = vec![0x82, 0, 0, 1, 0, 0, 0];
+        let filter = mix(number);
+        bytes.extend_from_slice(filter.as_bytes());
+        bytes.push(0);
+        bytes[1] = bytes.len() as u8 - 2;
+        bytes[6] = filter.len() as u8;
+        core.handle_bytes(NOW, heavy, &bytes);
+    }
+    while core.poll_action().is_some() {}
+    let message = |number: usize| {
+        let topic = format!("{number:03}{}", "/a".repeat(LEVELS));
+        let head = [0x30, topic.len() as u8 + 3, 0, topic.len() as u8];
+        [&head[..], topic.as_bytes(), &[0]].concat()
+    };
+    let sent = core.counters().packets_sent[PacketType::Publish as usize];
+    let delivered = |core: &Core| core.counters().packets_sent[PacketType::Publish as usize] - sent;
+    core.handle_bytes(NOW, heavy, &(0..MESSAGES).flat_map(message).collect::<Vec<u8>>());
+    assert_eq!(core.poll_action(), Some(Action::Pause { conn: heavy }));
+    let mut turns = 0;
+    let mut before = delivered(core);
+    while core.next_deadline() <= NOW {
+        while let Some(action) = core.poll_action() {
+            assert_eq!(action, Action::Pause { conn: heavy }, "it is not read yet");
+        }
+        // Another client's packet is taken whole, however much waits.
+        let pongs = core.counters().packets_sent[PacketType::PingResp as usize];
+        core.handle_bytes(NOW, other, &[0xc0, 0]);
+        assert_eq!(core.counters().packets_sent[PacketType::PingResp as usize], pongs + 1);
+        core.handle_deadlines(NOW);
+        assert!(delivered(core) > before, "each turn goes on");
+        before = delivered(core);
+        turns += 1;
+    }
+    assert_eq!(before, MESSAGES as u64);
+    assert!(turns > 2, "{turns} turns");
+    assert_eq!(core.poll_action(), Some(Action::Resume { conn: heavy }));
+    core.audit();
 }

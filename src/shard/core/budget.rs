@@ -1,0 +1,91 @@
+//! How much the packets of one client may have done at once. Most cost what their bytes cost, but a few bytes can
+//! match very many filters or go to very many subscribers. What is beyond the bound waits for a later turn, and its
+//! connection is not read meanwhile, so that everybody else is served in between.
+use super::Core;
+use crate::codec::{Cut, cut};
+use crate::router::Route;
+use crate::time::Time;
+
+/// Work done for one piece of input, or for the envelopes of one shard in a turn. The unit is a plain delivery. What
+/// one packet asks for is done whole, whatever it is.
+const WORK_AT_ONCE: u64 = 1 << 20;
+/// Work of a step in a tree of filters.
+const STEP: u64 = 4;
+/// Work of a delivery that is acknowledged.
+const ACKNOWLEDGED: u64 = 4;
+/// Work of one copy for a group of a shared subscription.
+const SHARED: u64 = 8;
+/// Bytes of the shortest PUBLISH.
+const SHORTEST_PUBLISH: usize = 5;
+
+impl Core {
+    /// From here on there is [`WORK_AT_ONCE`] to do.
+    pub fn begin_work(&mut self) {
+        self.work_until = self.work_done() + WORK_AT_ONCE;
+    }
+
+    /// What may be done at once was done.
+    pub fn is_spent(&self) -> bool {
+        self.work_done() >= self.work_until
+    }
+
+    fn work_done(&self) -> u64 {
+        self.work + STEP * self.router.steps()
+    }
+
+    /// Notes what `messages` along a route cost, beside finding it.
+    pub(super) fn spend(&mut self, route: &Route, messages: u32, is_acknowledged: bool) {
+        self.work += weight(route) * u64::from(messages) * if is_acknowledged { ACKNOWLEDGED } else { 1 };
+    }
+
+    /// A message for a member of a group came from another shard.
+    pub(super) fn spend_shared(&mut self) {
+        self.work += SHARED;
+    }
+
+    /// The first of `bytes`, which are packets along a route: as many as may be done at once.
+    pub(super) fn affordable<'a>(&self, route: &Route, bytes: &'a [u8]) -> &'a [u8] {
+        let each = weight(route) * ACKNOWLEDGED;
+        if each * (bytes.len() / SHORTEST_PUBLISH) as u64 <= WORK_AT_ONCE {
+            return bytes;
+        }
+        let mut end = 0;
+        for _ in 0..(WORK_AT_ONCE / each).max(1) {
+            match cut(&bytes[end..], self.limits.max_packet) {
+                Ok(Cut::Frame(frame)) => end += frame.bytes.len(),
+                Ok(Cut::Short { .. }) | Err(_) => return bytes,
+            }
+        }
+        &bytes[..end]
+    }
+
+    /// Leaves the rest of a client's input, which begins with a packet, for a later turn.
+    pub(super) fn put_off_input(&mut self, slot: u32, bytes: &[u8]) {
+        self.hold(slot, [bytes, &[]]);
+        self.put_off.push_back(self.id(slot));
+    }
+
+    /// Input was put off, and there is room for what it causes.
+    pub(super) fn has_put_off_input(&self) -> bool {
+        !self.put_off.is_empty() && self.wants_input()
+    }
+
+    /// A later turn: every client that was put off goes on, once.
+    pub(super) fn go_on_with_input(&mut self, now: Time) {
+        for _ in 0..self.put_off.len() {
+            if !self.has_put_off_input() {
+                return;
+            }
+            let conn = self.put_off.pop_front().expect("just seen");
+            if self.is_live(conn) {
+                self.go_on(now, conn.slot);
+                self.settle(now);
+            }
+        }
+    }
+}
+
+/// Work of one plain message along a route.
+fn weight(route: &Route) -> u64 {
+    1 + route.direct.len() as u64 + SHARED * route.groups.len() as u64
+}

@@ -1,0 +1,68 @@
+//! How fast one client may publish, and how wide it may subscribe.
+mod support;
+use support::*;
+
+use std::time::Instant;
+
+#[test]
+fn a_client_above_its_rate_is_slowed_down_and_loses_nothing() {
+    let flags = ["--max-publish-rate", "50"];
+    each_version_with(&flags, |broker, version| {
+        let topic = unique("t");
+        let mut subscriber = Client::new(broker, version);
+        subscriber.subscribe(&topic, 0);
+        let mut fast = Client::new(broker, version);
+        let begun = Instant::now();
+        // A second's worth at once, then one each 20 ms.
+        for number in 0..75 {
+            fast.send_publish(&Publish::new(&topic, number.to_string()));
+        }
+        for number in 0..75 {
+            subscriber.expect_message(&topic, number.to_string());
+        }
+        assert!(begun.elapsed().as_millis() >= 480, "the last message could not come before");
+        // Others have rates of their own.
+        Client::new(broker, version).publish(&topic, 1, "other");
+        subscriber.expect_message(&topic, "other");
+        fast.expect_nothing_until_ping();
+    });
+}
+
+#[test]
+fn a_rate_in_bytes_holds_for_acknowledged_messages_too() {
+    each_version_with(&["--max-publish-bytes", "10K"], |broker, version| {
+        let mut client = Client::new(broker, version);
+        let begun = Instant::now();
+        for _ in 0..15 {
+            client.publish(&unique("t"), 1, vec![0; 1024]);
+        }
+        assert!(begun.elapsed().as_millis() >= 390, "the last message could not be taken before");
+    });
+}
+
+#[test]
+fn a_client_that_goes_while_it_waits_is_gone() {
+    each_broker_with(&["--max-publish-rate", "1"], |broker| {
+        let id = unique("c");
+        for _ in 0..3 {
+            let mut client = Client::connect(broker, &Connect::new(Version::V5, &id));
+            for _ in 0..20 {
+                client.send_publish(&Publish::new("t", "x"));
+            }
+            // The next connection takes its place; the wait of the last one ends with it.
+        }
+        Client::connect(broker, &Connect::new(Version::V5, &id)).expect_nothing_until_ping();
+    });
+}
+
+#[test]
+fn filters_that_begin_with_wildcards_are_refused_where_that_is_said() {
+    each_version_with(&["--min-wildcard-depth", "2"], |broker, version| {
+        let mut client = Client::new(broker, version);
+        let refused = if version.is_5() { 0xA2 } else { 0x80 };
+        let filters =
+            [("#", 0), ("+/a", 0), ("a/+", 0), ("a/#", 0), ("$share/g/a/#", 0), ("a/b/#", 0), ("a", 0)];
+        let expected = [refused, refused, refused, refused, refused, 0, 0];
+        assert_eq!(client.subscribe_codes(&filters), expected);
+    });
+}
