@@ -121,9 +121,10 @@ impl Chronicle {
     }
 
     fn take(&mut self, notice: Notice, now: Time) {
+        let is_info = LevelFilter::current() >= LevelFilter::INFO;
         match notice {
             Notice::Connected { conn, who: Who { client, user, origin }, version } => {
-                if self.has_room(now) {
+                if is_info && self.has_room(now) {
                     let (listener, address) = (origin.listener, address(origin.peer));
                     let version = format!("{version:?}");
                     info!(
@@ -146,7 +147,7 @@ impl Chronicle {
             }
             Notice::Closed { conn, client, parting } => {
                 let (peer, user) = self.known.remove(conn.slot);
-                if self.has_room(now) {
+                if is_info && self.has_room(now) {
                     let (address, reason) = (address(peer), reason(parting));
                     info!(client = &*client, user = name(&user), address, reason, "client disconnected");
                 }
