@@ -62,7 +62,7 @@ fn a_lower_level_writes_less() {
     Client::connect(&broker, &Connect::new(Version::V5, &id)).disconnect();
     Client::refused(&broker, &Connect::new(Version::V5, "refused").will(Will::new("t", "x").qos(2)), 0x9b);
     written(&broker, &["client refused"]);
-    assert!(!broker.said().contains(&id), "{}", broker.complained());
+    assert!(!broker.said().contains(&id), "{}", broker.said());
 }
 
 #[test]

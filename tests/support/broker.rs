@@ -91,6 +91,11 @@ impl Broker {
         Broker { address: *address, shards, log: log.clone(), child: None }
     }
 
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("a broker of one's own").id()
+    }
+
     /// What it has said on standard error so far.
     pub fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
