@@ -10,6 +10,7 @@ mod audit;
 mod authenticate;
 mod authorize;
 mod budget;
+mod changes;
 mod close;
 mod connect;
 mod connection;
