@@ -45,7 +45,11 @@ static PASSWORDS: LazyLock<String> = LazyLock::new(|| {
 });
 
 fn flags(more: &[&str]) -> Vec<String> {
-    ["--password-file", &PASSWORDS].iter().chain(more).map(|flag| flag.to_string()).collect()
+    ["--password-file", &PASSWORDS, "--connect-timeout", "60s"]
+        .iter()
+        .chain(more)
+        .map(|flag| flag.to_string())
+        .collect()
 }
 
 fn each(flags: &[String], test: impl Fn(&Broker, Version) + Sync) {
@@ -240,5 +244,23 @@ fn passwd_reads_the_password_from_its_input() {
         &["passwd", "-b", "/nonexistent/file", "bob", "x"],
     ] {
         assert_eq!(ringmq(args).status.code(), Some(2), "{args:?}");
+    }
+}
+
+#[test]
+fn clients_of_mosquitto_come_in_with_their_flags() {
+    let flags = flags(&[]);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let broker = Broker::shared(1, &flags);
+    let port = broker.address.port().to_string();
+    for (version, password, is_right) in
+        [("311", "ann-secret", true), ("5", "ann-secret", true), ("5", "x", false)]
+    {
+        let output = Command::new("mosquitto_pub")
+            .args(["-h", "127.0.0.1", "-p", &port, "-V", version, "-u", "ann", "-P", password])
+            .args(["-q", "1", "-t", &unique("t"), "-m", "hello"])
+            .output()
+            .expect("mosquitto_pub of the Debian package mosquitto-clients");
+        assert_eq!(output.status.success(), is_right, "{output:?}");
     }
 }

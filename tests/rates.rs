@@ -66,3 +66,19 @@ fn filters_that_begin_with_wildcards_are_refused_where_that_is_said() {
         assert_eq!(client.subscribe_codes(&filters), expected);
     });
 }
+
+#[test]
+fn who_connects_too_often_is_kept_out_for_a_while() {
+    let flags = ["--max-reconnects", "3", "--jail-time", "1h"];
+    for (shards, version) in [(1, Version::V4), (1, Version::V5)] {
+        let broker = &Broker::start(shards, &flags);
+        let id = unique("c");
+        let connect = || Connect::new(version, &id);
+        // Whether it takes itself over or goes first.
+        for _ in 0..4 {
+            Client::connect(broker, &connect()).expect_nothing_until_ping();
+        }
+        Client::refused(broker, &connect(), if version.is_5() { 0x9F } else { 3 });
+        Client::new(broker, version).expect_nothing_until_ping();
+    }
+}

@@ -83,7 +83,8 @@ impl Current {
     pub fn reload(&mut self, commands: &[CommandSender<Command>]) -> Result<Vec<String>, String> {
         let loaded = self.sources.load()?;
         let mut remarks = loaded.warnings.clone();
-        let settings = loaded.check(&usable_cores())?;
+        let mut settings = loaded.check(&usable_cores())?;
+        settings.test_auth = self.settings.test_auth;
         let same = |one: &ListenerSettings, other: &ListenerSettings| {
             one.place == other.place && one.transport == other.transport
         };
@@ -93,6 +94,18 @@ impl Current {
             remarks
                 .push("where to listen, and what is spoken there, changes with the next start".to_string());
         }
+        if same_places {
+            // Like the ways to say who one is, so that nobody is let in by one half of a change or locked out.
+            let pairs = settings.listeners.iter_mut().zip(&self.settings.listeners);
+            let changes =
+                pairs.map(|(new, old)| std::mem::replace(&mut new.anonymous, old.anonymous) != old.anonymous);
+            if changes.fold(false, |any, one| any | one) {
+                remarks.push(
+                    "whether a listener lets anonymous clients in changes with the next start".to_string(),
+                );
+            }
+        }
+        let new = &settings.listeners;
         let states = if same_places { load_doors(new, &mut remarks)? } else { Vec::new() };
         let (loaded_auth, warnings) = self.backends.read()?;
         remarks.extend(warnings);

@@ -39,7 +39,7 @@ fn parts(settings: &Settings) -> Vec<Part> {
         part(
             "unsent bytes of connections",
             limits.max_connections,
-            limits.output_max as u64,
+            limits.output_bound() as u64,
             "max-connections, output-max",
         ),
         part(
@@ -79,6 +79,12 @@ fn parts(settings: &Settings) -> Vec<Part> {
             count: shards * shards,
             each: packet.saturating_mul(limits.overflow_mark as u64),
             keys: "shards, overflow-mark, max-packet",
+        },
+        Part {
+            what: "changes to be stored",
+            count: if settings.store.is_some() { shards } else { 0 },
+            each: limits.store_mark as u64,
+            keys: "shards, store-mark",
         },
         Part { what: "receive buffers", count: shards, each: RECEIVE_MEMORY as u64, keys: "shards" },
         Part { what: "closed connections", count: shards, each: MAX_LINGERING_BYTES as u64, keys: "shards" },

@@ -439,6 +439,13 @@ impl Connections {
         Some(Event::Closed(conn, cause))
     }
 
+    /// If the connection is paused, reports its end once it is read again; false if it is not paused.
+    pub fn end_when_resumed(&mut self, conn: ConnId) -> bool {
+        let Some(slot) = self.slot(conn).filter(|slot| slot.has(PAUSED)) else { return false };
+        slot.set(ENDED);
+        true
+    }
+
     /// Closes without ado.
     pub fn discard(&mut self, conn: ConnId) {
         if let Some((socket, flags, listener)) = self.remove(conn) {

@@ -4,7 +4,9 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use ctutils::CtEq;
+use ring::pbkdf2;
 use sha2::{Digest, Sha512};
+use std::num::NonZeroU32;
 
 /// Most rounds of PBKDF2 in a file; the time of a login grows with them.
 const MAX_ROUNDS: u32 = 10_000_000;
@@ -96,8 +98,7 @@ impl Hash {
                 own.as_slice().ct_eq(digest).into()
             }
             Hash::Pbkdf2 { rounds, salt, digest } => {
-                let own: [u8; 64] = pbkdf2::pbkdf2_hmac_array::<Sha512, 64>(password, salt, *rounds);
-                own.as_slice().ct_eq(digest).into()
+                pbkdf2::verify(pbkdf2::PBKDF2_HMAC_SHA512, rounds_of(*rounds), salt, password, digest).is_ok()
             }
             Hash::Argon2(text) => {
                 let hash = PasswordHash::new(text).expect("parsed when it was read");
@@ -110,6 +111,18 @@ impl Hash {
     pub fn is_weak(&self) -> bool {
         matches!(self, Hash::Sha512 { .. })
     }
+}
+
+/// At least one.
+fn rounds_of(rounds: u32) -> NonZeroU32 {
+    NonZeroU32::new(rounds).unwrap_or(NonZeroU32::MIN)
+}
+
+/// PBKDF2 with HMAC-SHA-512, as in `$7$`.
+pub fn pbkdf2_sha512(password: &[u8], salt: &[u8], rounds: u32) -> [u8; 64] {
+    let mut digest = [0; 64];
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA512, rounds_of(rounds), salt, password, &mut digest);
+    digest
 }
 
 /// A new salt.

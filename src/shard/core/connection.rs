@@ -11,7 +11,7 @@ use crate::router::Route;
 use crate::session::alias::{IncomingAliases, OutgoingAliases};
 use crate::session::run::Run;
 use crate::time::Time;
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use std::rc::Weak;
 
 /// How far a connection has come.
@@ -41,7 +41,7 @@ pub(super) struct Torn {
 #[derive(Debug)]
 pub(super) struct Pending {
     /// CONNECT, and whatever came behind it.
-    pub bytes: Bytes,
+    pub bytes: BytesMut,
     /// The client id the broker chose.
     pub assigned: Option<Box<str>>,
     /// The session's home, once the registrar has told it; the connection then has a claim on the client id.
@@ -76,6 +76,8 @@ pub(super) struct Extras {
     pub held: Option<BytesMut>,
     /// What was asked about it.
     pub wish: Option<Box<Wish>>,
+    /// Questions asked so far about the packet that waits.
+    pub asked: u16,
     /// What it may still publish, where there is a bound.
     pub rate: Option<Rate>,
 }
@@ -92,6 +94,7 @@ impl Extras {
             outgoing_aliases,
             held,
             wish,
+            asked: _,
             rate,
         } = self;
         origin.is_none()
@@ -237,7 +240,7 @@ impl Core {
             return false;
         }
         self.counters.packets_sent[packet as usize] += 1;
-        if connection.output.len() > self.limits.output_max {
+        if connection.output.len() > self.limits.output_bound() {
             self.doom(slot, ReasonCode::QuotaExceeded);
         }
         true

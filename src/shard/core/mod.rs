@@ -300,6 +300,12 @@ impl Core {
 
     /// Bytes came in on `conn`. Unknown (stale) ids are ignored.
     pub fn handle_bytes(&mut self, now: Time, conn: ConnId, bytes: &[u8]) {
+        self.begin_work();
+        self.handle_more_bytes(now, conn, bytes);
+    }
+
+    /// Further bytes that came at the same time as those of [`Core::handle_bytes`].
+    pub fn handle_more_bytes(&mut self, now: Time, conn: ConnId, bytes: &[u8]) {
         if self.is_live(conn) {
             self.receive(now, conn.slot, bytes);
             self.settle(now);

@@ -1,11 +1,10 @@
 //! Clients, groups and roles, in the layout of Mosquitto's `dynamic-security.json`.
-use crate::auth::backend::hash::{Hash, salt};
+use crate::auth::backend::hash::{Hash, pbkdf2_sha512, salt};
 use crate::auth::roles::{AclType, DefaultAccess, Role, RoleAcl, Roles};
 use crate::auth::rule::Pattern;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
-use sha2::Sha512;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -97,7 +96,7 @@ impl Client {
     /// Sets the password. Takes some time.
     pub fn set_password(&mut self, password: &str) -> Result<(), String> {
         let salt = salt()?;
-        let digest = pbkdf2::pbkdf2_hmac_array::<Sha512, 64>(password.as_bytes(), &salt, ROUNDS);
+        let digest = pbkdf2_sha512(password.as_bytes(), &salt, ROUNDS);
         self.password = Some(BASE64_STANDARD.encode(digest));
         self.salt = Some(BASE64_STANDARD.encode(salt));
         self.iterations = Some(ROUNDS);
