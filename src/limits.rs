@@ -3,6 +3,24 @@
 /// Most shards one broker runs (the width of [`crate::router::ShardSet`]). More cores than this: refused at start.
 pub const MAX_SHARDS: usize = 128;
 
+/// Bytes that the filters of one session may cost, counted by [`filter_cost`]; one more gets SUBACK 0x97. A hundred
+/// thousand filters of usual length fit.
+pub const MAX_FILTER_COST: usize = 64 * 1024 * 1024;
+
+/// Bytes of deliveries that one session keeps until they are acknowledged; at the bound further ones queue.
+pub const MAX_INFLIGHT_BYTES: usize = 64 * 1024 * 1024;
+
+/// What a level of a filter costs beside its text: its node in a tree.
+const LEVEL_COST: usize = 64;
+
+/// Bytes that a filter costs, about.
+pub fn filter_cost(filter: &str) -> usize {
+    filter.len() + LEVEL_COST * (1 + memchr::memchr_iter(b'/', filter.as_bytes()).count())
+}
+
+/// Bytes around the payload in a packet that the broker adds when it forwards it, usually far fewer.
+const FORWARD_MARGIN: usize = 64 * 1024;
+
 /// The limits an operator can set. One copy per shard; constant while the broker runs.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -35,7 +53,7 @@ pub struct Limits {
     /// Bytes of unsent output of one connection beyond which QoS 0 messages for it are dropped and counted
     /// and QoS 1 and 2 wait in the session's queue.
     pub output_mark: usize,
-    /// Bytes of unsent output at which a connection is ended with DISCONNECT 0x97.
+    /// Bytes of unsent output at which a connection is ended with DISCONNECT 0x97, but see [`Limits::output_bound`].
     pub output_max: usize,
     /// Levels in a topic name or filter; more is refused (0x90 / 0x8F).
     pub max_topic_levels: usize,
@@ -72,6 +90,14 @@ pub struct Limits {
     pub sys_interval_ms: u64,
     /// Milliseconds that a shutdown may take for sending what is still to be sent.
     pub shutdown_ms: u64,
+}
+
+impl Limits {
+    /// Bytes of unsent output at which a connection is ended: [`Limits::output_max`], or more where the largest packet
+    /// needs it, which anybody may be sent while less than [`Limits::output_mark`] waits.
+    pub fn output_bound(&self) -> usize {
+        self.output_max.max(self.output_mark + self.max_packet as usize + FORWARD_MARGIN)
+    }
 }
 
 /// What gives way when a session's queue is full.

@@ -1,4 +1,7 @@
 //! In steady state the data path takes no memory from the allocator: what a message needs is there already.
+use ringmq::codec::{QoS, SubscribeOptions};
+use ringmq::router::{InterestChange, Keys, Router, Subscriber};
+use ringmq::session::subscriptions::{Subscription, Subscriptions};
 use support::{STREAMS, named};
 
 #[path = "../benches/support/stream.rs"]
@@ -36,4 +39,32 @@ fn qos_1_and_2_take_no_memory() {
 fn a_large_message_takes_no_memory_when_only_one_gets_it() {
     let (count, deliveries) = allocations("pairs-qos0-16k");
     assert_eq!(count, 0, "{deliveries} deliveries");
+}
+
+#[test]
+fn a_filter_takes_little_memory() {
+    const FILTERS: i64 = 100_000;
+    let options = SubscribeOptions {
+        qos: QoS::AtLeastOnce,
+        no_local: false,
+        retain_as_published: false,
+        retain_handling: 0,
+    };
+    let filter = |number: i64| format!("site/{}/device-{number}/state", number % 16);
+    let mut router = Router::new(0, 2, Keys::new(1), 1);
+    let mut subscriptions = Subscriptions::default();
+    // Where the subscriber is: in the router and in its session.
+    let own = allocation_counter::measure(|| {
+        for number in 0..FILTERS {
+            router.subscribe(&filter(number), Subscriber::new(1, 0, options), true, 1);
+            subscriptions.insert(&filter(number), Subscription { options, id: 0 });
+        }
+    });
+    let mut other = Router::new(1, 2, Keys::new(1), 1);
+    let interest = allocation_counter::measure(|| {
+        (0..FILTERS).for_each(|number| other.apply(0, &InterestChange::Add(filter(number).into())));
+    });
+    let each = (own.bytes_current / FILTERS, interest.bytes_current / FILTERS);
+    println!("bytes a literal filter: {} on its own shard, {} on every other", each.0, each.1);
+    assert!(each.0 <= 150 && each.1 <= 50, "{each:?}");
 }

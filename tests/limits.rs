@@ -164,3 +164,22 @@ fn connections_beyond_the_limit_are_closed_until_there_is_room_again() {
         }
     }
 }
+
+#[test]
+fn the_filters_of_one_session_are_bounded_in_bytes_too() {
+    each_broker(|broker| {
+        let mut client = Client::new(broker, Version::V5);
+        // A level counts as much as 64 bytes.
+        let filter = |number: usize| format!("{}{number:04}", "+/".repeat(120));
+        let most = 64 * 1024 * 1024 / (244 + 121 * 64);
+        let mut codes = Vec::new();
+        for first in [0, 4500] {
+            let filters: Vec<String> = (first..first + 4500).map(filter).collect();
+            let filters: Vec<(&str, u8)> = filters.iter().map(|filter| (filter.as_str(), 0)).collect();
+            codes.extend(client.subscribe_codes(&filters));
+        }
+        assert_eq!(codes, [[0].repeat(most), [0x97].repeat(9000 - most)].concat());
+        client.unsubscribe(&filter(0));
+        client.subscribe(&filter(9001), 0);
+    });
+}

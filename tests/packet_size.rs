@@ -151,3 +151,41 @@ fn the_largest_packet_of_all_is_refused_by_its_header() {
         client.expect_disconnect(0x95);
     });
 }
+
+#[test]
+fn disconnect_leaves_its_reason_string_out_where_it_would_be_too_long() {
+    each_broker(|broker| {
+        let connect = || Connect::new(Version::V5, &unique("p"));
+        for (connect, has_reason_string) in [(connect(), true), (connect().property(0x27, 20u32), false)] {
+            let mut client = Client::connect(broker, &connect);
+            client.send(&publish(Version::V5, &Publish::new("t", "x").property(0x23, 0u16)));
+            match client.receive() {
+                Packet::Disconnect { code: 0x94, properties } => {
+                    assert_eq!(properties.text(0x1f).is_some(), has_reason_string);
+                }
+                other => panic!("expected DISCONNECT 0x94, got {other:?}"),
+            }
+            client.expect_closed();
+        }
+    });
+}
+
+#[test]
+fn the_largest_packet_there_may_be_reaches_its_subscribers_and_they_stay_connected() {
+    each_broker_with(&["--max-packet", "12M"], |broker| {
+        let topic = unique("large");
+        let payload = vec![b'x'; 11 << 20];
+        let mut subscribers = [0, 1].map(|qos| {
+            let mut subscriber = Client::new(broker, Version::V5);
+            subscriber.subscribe(&topic, qos);
+            subscriber
+        });
+        Client::new(broker, Version::V5).publish(&topic, 1, &payload);
+        for subscriber in &mut subscribers {
+            let got = subscriber.expect_publish();
+            assert!(got.payload == payload, "{} bytes", got.payload.len());
+            subscriber.finish(&got);
+            subscriber.expect_nothing_until_ping();
+        }
+    });
+}

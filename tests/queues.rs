@@ -253,3 +253,31 @@ fn a_subscriber_that_never_acknowledges_stops_nobody() {
         });
     });
 }
+
+#[test]
+fn what_is_in_flight_to_a_session_is_bounded_in_bytes_too() {
+    // 43 of them are more than the 64 MiB that are kept for one session.
+    const SIZE: usize = 1536 << 10;
+    const FIRST: usize = 43;
+    each_broker(|broker| {
+        let topic = unique("flight");
+        let mut subscriber = Client::connect(broker, &Connect::new(Version::V5, &unique("f")).persistent());
+        subscriber.subscribe(&topic, 1);
+        let mut publisher = Client::new(broker, Version::V5);
+        let payload = vec![b'x'; SIZE];
+        let mut ids = Vec::new();
+        for _ in 0..FIRST {
+            publisher.publish(&topic, 1, &payload);
+            ids.push(subscriber.expect_publish().id.expect("QoS 1"));
+        }
+        for _ in 0..2 {
+            publisher.publish(&topic, 1, &payload);
+        }
+        settle(broker, &mut publisher);
+        subscriber.expect_nothing_until_ping();
+        for id in &ids[..2] {
+            subscriber.ack(Kind::Puback, *id);
+            assert_eq!(subscriber.expect_publish().payload.len(), SIZE);
+        }
+    });
+}

@@ -2,6 +2,7 @@
 mod dynsec;
 mod explain;
 mod files;
+pub mod log;
 mod passwd;
 mod reload;
 mod store;
@@ -17,7 +18,7 @@ use crate::config::sources::Sources;
 use crate::config::units::Cores;
 use crate::config::{DEFAULT_PORT, Settings};
 use crate::net::door::Door;
-use crate::net::listener::{self, Listener};
+use crate::net::listener::{self, Listener, Place};
 use crate::net::probe;
 use crate::shard::core::{Command, CoreConfig};
 use crate::shard::envelope::Envelope;
@@ -140,15 +141,17 @@ fn start(sources: &Sources) -> Result<Running, String> {
     let settings = loaded.check(&usable_cores())?;
     let backends = load_backends(&settings, start)?;
     let warning = files::raise_open_files(settings.limits.max_connections);
+    log::begin(loaded.args.log_level, loaded.args.log_format)
+        .map_err(|error| format!("no thread for the log: {error}"))?;
     probe::probe()?;
     let shards = settings.placement.len();
-    let addresses: Vec<SocketAddr> = settings.listeners.iter().map(|listener| listener.address).collect();
+    let places: Vec<Place> = settings.listeners.iter().map(|listener| listener.place.clone()).collect();
     let mut warnings = Vec::new();
     let doors = reload::load_doors(&settings.listeners, &mut warnings)?;
     warnings.iter().for_each(|warning| eprintln!("ringmq: {warning}"));
     let doors: Arc<[Arc<Door>]> = doors.into_iter().map(|state| Arc::new(Door::new(state))).collect();
-    let listeners = listener::listen_all(&addresses, shards).map_err(|error| error.to_string())?;
-    let addresses: Vec<SocketAddr> = listeners.iter().map(|listener| listener.address).collect();
+    let listeners = listener::listen_all(&places, shards).map_err(|error| error.to_string())?;
+    let places: Vec<Place> = listeners.iter().map(|listener| listener.place.clone()).collect();
 
     // Before the shards, so that a signal is never met by its default.
     let (sender, reports) = unbounded();
@@ -168,7 +171,7 @@ fn start(sources: &Sources) -> Result<Running, String> {
         eprintln!("ringmq: {warning}");
     }
     // Whoever started us may have closed our standard output; that is no reason not to serve.
-    let _ = announce(&settings, &addresses);
+    let _ = announce(&settings, &places);
     let shutdown = Duration::from_millis(settings.limits.shutdown_ms);
     let has_store = settings.store.is_some();
     let current = Current::new(sources.clone(), loaded, settings, doors, backends, watched);
@@ -269,7 +272,7 @@ fn watch_signals(reports: Sender<Report>) -> io::Result<()> {
 }
 
 /// Says what runs where, and how to try it.
-fn announce(settings: &Settings, addresses: &[SocketAddr]) -> io::Result<()> {
+fn announce(settings: &Settings, places: &[Place]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let shards = settings.placement.len();
     let mut cores = settings.placement.clone();
@@ -283,10 +286,10 @@ fn announce(settings: &Settings, addresses: &[SocketAddr]) -> io::Result<()> {
         if cores.len() == 1 { "" } else { "s" },
         Cores(cores)
     )?;
-    for address in addresses {
-        writeln!(out, "listening on {address}")?;
+    for place in places {
+        writeln!(out, "listening on {place}")?;
     }
-    if let Some(address) = addresses.first() {
+    if let Some(Place::Tcp(address)) = places.first() {
         let to = target(*address);
         writeln!(out, "try it:  ringmq sub{to} -t 'test/#' -v      (or mosquitto_sub)")?;
         writeln!(out, "         ringmq pub{to} -t test/hello -m hi  (or mosquitto_pub)")?;
@@ -312,10 +315,10 @@ fn target(address: SocketAddr) -> String {
 fn say_reloaded(what: &str, outcome: Result<Vec<String>, String>) {
     match outcome {
         Ok(remarks) => {
-            eprintln!("ringmq: the {what} were read again and are in force");
-            remarks.iter().for_each(|remark| eprintln!("ringmq: {remark}"));
+            tracing::info!("the {what} were read again and are in force");
+            remarks.iter().for_each(|remark| tracing::warn!("{remark}"));
         }
-        Err(problem) => eprintln!("ringmq: the {what} were read again and nothing is changed: {problem}"),
+        Err(problem) => tracing::error!("the {what} were read again and nothing is changed: {problem}"),
     }
 }
 
@@ -348,6 +351,12 @@ impl Running {
     }
 
     fn shut_down(self) -> ExitCode {
+        for listener in &self.current.settings().listeners {
+            if let Place::Unix(place) = &listener.place {
+                // Whoever comes now finds nobody, whether the file is there or not.
+                let _ = std::fs::remove_file(&place.path);
+            }
+        }
         let deadline = Instant::now() + self.shutdown + STOP_MARGIN;
         let mut left = self.commands.len();
         let mut is_storing = self.has_store;

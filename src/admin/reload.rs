@@ -23,9 +23,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Keys outside listeners whose change is taken up at once. The others need another start: they are about threads and
 /// sockets, or a client was told them in CONNACK and may rely on them.
-const AT_ONCE: [&str; 20] = [
+const AT_ONCE: [&str; 21] = [
     "connect-timeout",
     "jail-time",
+    "log-level",
     "max-connections",
     "max-group-queue",
     "max-inflight",
@@ -71,14 +72,20 @@ impl Current {
         current
     }
 
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Reads all settings again and takes up what can change; the answer is what there is to say about it. An error
     /// is one sentence, and nothing is changed.
     pub fn reload(&mut self, commands: &[CommandSender<Command>]) -> Result<Vec<String>, String> {
         let loaded = self.sources.load()?;
         let mut remarks = loaded.warnings.clone();
-        let settings = loaded.check(&usable_cores())?;
+        let mut settings = loaded.check(&usable_cores())?;
+        settings.test_auth = self.settings.test_auth;
         let same = |one: &ListenerSettings, other: &ListenerSettings| {
-            one.address == other.address && one.transport == other.transport
+            one.place == other.place && one.transport == other.transport
         };
         let (old, new) = (&self.settings.listeners, &settings.listeners);
         let same_places = old.len() == new.len() && old.iter().zip(new).all(|(old, new)| same(old, new));
@@ -86,6 +93,18 @@ impl Current {
             remarks
                 .push("where to listen, and what is spoken there, changes with the next start".to_string());
         }
+        if same_places {
+            // Like the ways to say who one is, so that nobody is let in by one half of a change or locked out.
+            let pairs = settings.listeners.iter_mut().zip(&self.settings.listeners);
+            let changes =
+                pairs.map(|(new, old)| std::mem::replace(&mut new.anonymous, old.anonymous) != old.anonymous);
+            if changes.fold(false, |any, one| any | one) {
+                remarks.push(
+                    "whether a listener lets anonymous clients in changes with the next start".to_string(),
+                );
+            }
+        }
+        let new = &settings.listeners;
         let states = if same_places { load_doors(new, &mut remarks)? } else { Vec::new() };
         let (loaded_auth, warnings) = self.backends.read()?;
         remarks.extend(warnings);
@@ -97,6 +116,7 @@ impl Current {
             let refused = "a shard has too many commands to do; try again".to_string();
             commands.send(Command::Limits(limits.clone())).map_err(|_| refused)?;
         }
+        super::log::set_level(loaded.args.log_level);
         self.doors.iter().zip(states).for_each(|(door, state)| door.replace(state));
         self.backends.take(loaded_auth, same_places.then(|| doors_of(&settings)));
         self.settings.limits = (*limits).clone();

@@ -1,10 +1,10 @@
 //! A `[[listener]]` table of the configuration file.
-use super::units::{ListenAddress, Size};
+use super::units::{ListenAddress, Owner, Size};
 use crate::net::door::DoorSettings;
+use crate::net::listener::{Place, UnixPlace};
 use crate::net::transport::certificate::{Identity, TlsSettings};
 use crate::net::transport::http::WebSocketSettings;
 use ipnet::IpNet;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Payload bytes of the largest WebSocket frame when nothing is said.
@@ -14,9 +14,9 @@ const WEBSOCKET_FRAME: u64 = 16 << 20;
 /// flags, but no command line has them.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ListenerArgs {
-    /// Address and port to listen on, as with listen
-    #[arg(long, value_name = "ADDR:PORT", required = true)]
-    pub address: ListenAddress,
+    /// Address and port to listen on, as with listen, or the path of a Unix socket
+    #[arg(long, value_name = "ADDR:PORT", required = true, value_parser = place)]
+    pub address: Where,
     /// What is spoken below MQTT
     #[arg(long, value_name = "NAME", default_value = "tcp", value_enum)]
     pub transport: TransportName,
@@ -32,6 +32,13 @@ pub struct ListenerArgs {
     /// Networks of proxies, like 10.0.0.0/8: from there every connection must begin with a header of the PROXY protocol (version 1 or 2), and from elsewhere none may
     #[arg(long, value_name = "NET")]
     pub proxy_protocol_from: Vec<IpNet>,
+
+    /// Permissions of the Unix socket, octal; to connect is to write
+    #[arg(long, value_name = "OCTAL", default_value = "0660", value_parser = mode, help_heading = "Unix socket (transport unix)")]
+    pub mode: u32,
+    /// Owner of the Unix socket: user, user:group or :group, by name or number [default: who runs the broker]
+    #[arg(long, value_name = "USER:GROUP", help_heading = "Unix socket (transport unix)")]
+    pub owner: Option<Owner>,
 
     /// PEM files with certificates, each with the chain up to its authority; a client that asks for a name (SNI) gets the one that has it, else the first
     #[arg(long, value_name = "FILE", help_heading = "TLS (transports tls and wss)")]
@@ -92,6 +99,29 @@ pub enum TransportName {
     Websocket,
     /// WebSocket over TLS.
     Wss,
+    /// Nothing, on a Unix socket.
+    Unix,
+}
+
+/// An address or a path.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Where {
+    /// An address of the network.
+    Network(ListenAddress),
+    /// A path in the file system.
+    Path(PathBuf),
+}
+
+fn place(text: &str) -> Result<Where, String> {
+    match text.starts_with('/') {
+        true => Ok(Where::Path(text.into())),
+        false => text.parse().map(Where::Network),
+    }
+}
+
+fn mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| format!("{text:?} is no octal number up to 777, like 0660"))
 }
 
 /// A version of TLS.
@@ -109,7 +139,7 @@ pub enum TlsVersion {
 #[derive(Clone, Debug)]
 pub struct ListenerSettings {
     /// Where to listen.
-    pub address: SocketAddr,
+    pub place: Place,
     /// What is spoken below MQTT.
     pub transport: TransportName,
     /// Clients that do not say who they are are let in.
@@ -143,11 +173,15 @@ impl ListenerArgs {
     /// Checks what concerns more than one key. `open`: everybody may connect everywhere. `authenticates`: clients can
     /// say who they are, and who does not is let in only where that is wanted.
     pub fn check(&self, open: bool, authenticates: bool) -> Result<ListenerSettings, String> {
-        let address = self.address.0;
+        let place = self.place()?;
         let is_allowed = self.allow_anonymous || open;
         let identity = self.identity != Identity::None;
         let authenticates = authenticates || identity;
-        if !address.ip().to_canonical().is_loopback() && !is_allowed && !authenticates {
+        if let Place::Tcp(address) = place
+            && !address.ip().to_canonical().is_loopback()
+            && !is_allowed
+            && !authenticates
+        {
             return Err(format!(
                 "listening on {address} would let everybody in who can reach this machine; \
                  add --password-file (or another way to say who they are), --allow-anonymous if that is meant, \
@@ -156,13 +190,30 @@ impl ListenerArgs {
         }
         let door = DoorSettings {
             tls: self.tls()?,
+            is_unix: self.transport == TransportName::Unix,
             websocket: self.websocket()?,
             proxies: self.proxy_protocol_from.clone(),
             max_connections: self.max_connections,
             max_connection_rate: self.max_connection_rate,
         };
         let anonymous = is_allowed || !authenticates;
-        Ok(ListenerSettings { address, transport: self.transport, anonymous, identity, door })
+        Ok(ListenerSettings { place, transport: self.transport, anonymous, identity, door })
+    }
+
+    fn place(&self) -> Result<Place, String> {
+        match (&self.address, self.transport) {
+            (Where::Path(path), TransportName::Unix) => {
+                let owner = self.owner.as_ref().map_or((None, None), |owner| (owner.user, owner.group));
+                Ok(Place::Unix(UnixPlace { path: path.clone(), mode: self.mode, owner }))
+            }
+            (Where::Path(path), _) => {
+                Err(format!("address {} is a path; set transport to unix for it", path.display()))
+            }
+            (Where::Network(address), TransportName::Unix) => Err(format!(
+                "address {address} is no path, which transport unix wants, like /run/ringmq/mqtt.sock"
+            )),
+            (Where::Network(address), _) => Ok(Place::Tcp(address.0)),
+        }
     }
 
     fn tls(&self) -> Result<Option<TlsSettings>, String> {

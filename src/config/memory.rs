@@ -32,7 +32,7 @@ fn parts(settings: &Settings) -> Vec<Part> {
         part(
             "unsent bytes of connections",
             limits.max_connections,
-            limits.output_max as u64,
+            limits.output_bound() as u64,
             "max-connections, output-max",
         ),
         part(

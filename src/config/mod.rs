@@ -10,7 +10,9 @@ pub mod sources;
 pub mod store;
 pub mod units;
 
+use crate::admin::log::{LogFormat, LogLevel};
 use crate::limits::{Limits, MAX_SHARDS, QueuePolicy};
+use crate::net::listener::Place;
 use auth::AuthArgs;
 use clap::Parser;
 use listener::ListenerSettings;
@@ -138,6 +140,12 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_group_queue, value_parser = count(0), help_heading = "Messages")]
     pub max_group_queue: usize,
 
+    /// What is written to standard error; info: who comes and goes, too
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_enum, help_heading = "Operation")]
+    pub log_level: LogLevel,
+    /// What a line of the log looks like
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_enum, help_heading = "Operation")]
+    pub log_format: LogFormat,
     /// What survives the broker, and where.
     #[command(flatten)]
     pub store: StoreArgs,
@@ -197,9 +205,10 @@ impl ServeArgs {
     /// Checks what clap cannot. `usable`: the cores this process may run on, ascending; `listeners`: all of them.
     /// The error is one sentence with the remedy.
     pub fn check(&self, usable: &[usize], listeners: Vec<ListenerSettings>) -> Result<Settings, String> {
-        for (index, ListenerSettings { address, .. }) in listeners.iter().enumerate() {
-            if address.port() != 0 && listeners[..index].iter().any(|other| other.address == *address) {
-                return Err(format!("{address} is to be listened on twice; give each address once"));
+        for (index, ListenerSettings { place, .. }) in listeners.iter().enumerate() {
+            let is_any_port = matches!(place, Place::Tcp(address) if address.port() == 0);
+            if !is_any_port && listeners[..index].iter().any(|other| other.place == *place) {
+                return Err(format!("{place} is to be listened on twice; give each address once"));
             }
         }
         self.auth.check()?;

@@ -139,7 +139,9 @@ impl Loaded {
 
 #[cfg(test)]
 mod tests {
+    use super::super::listener::ListenerSettings;
     use super::*;
+    use crate::net::listener::Place;
 
     fn flag(key: &str, value: &str) -> Setting {
         Setting { key: key.to_string(), values: vec![value.to_string()], origin: Origin::Flag }
@@ -179,7 +181,11 @@ mod tests {
     fn listener_tables_replace_the_default_address_but_not_one_that_is_asked_for() {
         let text = "[[listener]]\naddress = 1884\n[[listener]]\naddress = \"[::1]:0\"";
         let ports = |loaded: Loaded| -> Vec<u16> {
-            loaded.check(&[0]).unwrap().listeners.iter().map(|listener| listener.address.port()).collect()
+            let port = |listener: &ListenerSettings| match listener.place {
+                Place::Tcp(address) => address.port(),
+                Place::Unix(_) => panic!("no port"),
+            };
+            loaded.check(&[0]).unwrap().listeners.iter().map(port).collect()
         };
         assert_eq!(ports(load(vec![], &[], text).unwrap()), [1884, 0]);
         assert_eq!(ports(load(vec![flag("listen", "1885")], &[], text).unwrap()), [1885, 1884, 0]);

@@ -30,7 +30,7 @@ fn check_on(flags: &[&str], cores: &[usize]) -> Result<Settings, String> {
 fn without_flags_the_limits_are_the_default_ones_and_every_core_has_a_shard() {
     let settings = check(&[]).unwrap();
     assert_eq!(format!("{:?}", settings.limits), format!("{:?}", Limits::default()));
-    assert_eq!(settings.listeners[0].address, SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT)));
+    assert_eq!(settings.listeners[0].place, Place::Tcp(SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT))));
     assert_eq!(settings.placement, [0, 1, 2, 3]);
 }
 

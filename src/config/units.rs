@@ -97,6 +97,37 @@ impl fmt::Display for ListenAddress {
     }
 }
 
+/// Owner of a file: `user`, `user:group` or `:group`, by name or number.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Owner {
+    /// The user's number.
+    pub user: Option<u32>,
+    /// The group's number.
+    pub group: Option<u32>,
+}
+
+impl FromStr for Owner {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Owner, String> {
+        let (user, group) = text.split_once(':').unwrap_or((text, ""));
+        let find = |name: &str, file, what| match name {
+            "" => Ok(None),
+            _ => number_of(name, file).map(Some).ok_or_else(|| format!("there is no {what} {name:?} here")),
+        };
+        Ok(Owner { user: find(user, "/etc/passwd", "user")?, group: find(group, "/etc/group", "group")? })
+    }
+}
+
+/// The number of a user or group: a number, or the third field of the line that begins with the name.
+fn number_of(name: &str, file: &str) -> Option<u32> {
+    if let Ok(number) = name.parse() {
+        return Some(number);
+    }
+    let text = std::fs::read_to_string(file).ok()?;
+    let line = text.lines().find(|line| line.split(':').next() == Some(name))?;
+    line.split(':').nth(2)?.parse().ok()
+}
+
 /// Cores by number: `0,2-5`. In ascending order, each once.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Cores(pub Vec<usize>);
@@ -144,6 +175,15 @@ impl fmt::Display for Cores {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn owners_are_found_by_name_and_number() {
+        let owner = |text: &str| text.parse::<Owner>().map(|owner| (owner.user, owner.group));
+        assert_eq!(owner("root"), Ok((Some(0), None)));
+        assert_eq!(owner("root:root"), Ok((Some(0), Some(0))));
+        assert_eq!(owner(":7"), Ok((None, Some(7))));
+        assert!(owner("no such user").unwrap_err().contains("no such user"));
+    }
 
     #[test]
     fn sizes_are_read_and_shown_in_the_largest_whole_unit() {

@@ -251,9 +251,12 @@ impl Connections {
         self.touch(conn.slot);
     }
 
-    /// Goes over to multishot receive.
+    /// Goes over to multishot receive, where that does not miss the end (see [`Ring::receive`]).
     pub fn establish(&mut self, conn: ConnId) {
-        if let Some(slot) = self.slot(conn) {
+        let Some(slot) = self.slot(conn) else { return };
+        let listener = usize::from(slot.listener);
+        if !self.doors[listener].is_unix() {
+            let slot = &mut self.slots[conn.slot as usize];
             slot.set(ESTABLISHED);
             self.touch(conn.slot);
         }
@@ -434,6 +437,13 @@ impl Connections {
             return None;
         }
         Some(Event::Closed(conn, cause))
+    }
+
+    /// If the connection is paused, reports its end once it is read again; false if it is not paused.
+    pub fn end_when_resumed(&mut self, conn: ConnId) -> bool {
+        let Some(slot) = self.slot(conn).filter(|slot| slot.has(PAUSED)) else { return false };
+        slot.set(ENDED);
+        true
     }
 
     /// Closes without ado.

@@ -15,6 +15,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub struct DoorSettings {
     /// TLS, if it is spoken.
     pub tls: Option<TlsSettings>,
+    /// It is a Unix socket.
+    pub is_unix: bool,
     /// WebSocket, if it is spoken; above TLS if both are.
     pub websocket: Option<WebSocketSettings>,
     /// Networks of proxies, from which every connection begins with a header of the PROXY protocol.
@@ -30,6 +32,7 @@ pub struct DoorSettings {
 pub struct Door {
     /// What holds for new connections.
     state: RwLock<Arc<DoorState>>,
+    is_unix: bool,
     open: AtomicUsize,
     /// The second that is counted, and how many were accepted in it.
     accepted: AtomicU64,
@@ -65,7 +68,17 @@ impl DoorState {
 impl Door {
     /// Opens with this.
     pub fn new(state: DoorState) -> Door {
-        Door { state: RwLock::new(Arc::new(state)), open: AtomicUsize::new(0), accepted: AtomicU64::new(0) }
+        Door {
+            is_unix: state.settings.is_unix,
+            state: RwLock::new(Arc::new(state)),
+            open: AtomicUsize::new(0),
+            accepted: AtomicU64::new(0),
+        }
+    }
+
+    /// It is a Unix socket.
+    pub fn is_unix(&self) -> bool {
+        self.is_unix
     }
 
     /// From now on new connections see this; those that are open go on as they are.

@@ -2,7 +2,7 @@ use super::connections::Connections;
 use super::door::{Door, DoorState};
 use super::event::{Event, Input};
 use super::linger::LINGER_MS;
-use super::listener::{Listener, listen_all};
+use super::listener::{Listener, Place, listen_all};
 use super::ring::{RECEIVE_MEMORY, Wait};
 use super::send::Sent;
 use crate::shard::core::{CloseCause, ConnId};
@@ -35,7 +35,8 @@ struct Bench {
 impl Bench {
     fn new() -> Bench {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let Listener { address, sockets } = listen_all(&[address], 1).unwrap().remove(0);
+        let Listener { place, sockets } = listen_all(&[Place::Tcp(address)], 1).unwrap().remove(0);
+        let Place::Tcp(address) = place else { panic!("no address") };
         let doorbell = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
         let connections = Connections::new(sockets, doors(), doorbell.as_raw_fd(), Arc::default()).unwrap();
         Bench { connections, doorbell, address, now: Time(0), next_slot: 0 }

@@ -1,4 +1,4 @@
-//! Lines on standard error that a peer can cause, and so must not be able to flood.
+//! Lines of the log that a peer can cause, and so must not be able to flood it.
 use crate::time::Time;
 
 /// Milliseconds between two lines of one kind.
@@ -12,7 +12,7 @@ pub struct Warning {
 }
 
 impl Warning {
-    /// Prints `text`, unless a line of this kind was printed less than ten seconds ago; then it is counted, and the
+    /// Writes `text`, unless a line of this kind was written less than ten seconds ago; then it is counted, and the
     /// next line tells how many there were.
     pub fn say(&mut self, now: Time, text: impl FnOnce() -> String) {
         if now < self.next {
@@ -21,8 +21,8 @@ impl Warning {
         }
         self.next = now + EVERY_MS;
         match std::mem::take(&mut self.suppressed) {
-            0 => eprintln!("ringmq: {}", text()),
-            count => eprintln!("ringmq: {} ({count} more since the last such line)", text()),
+            0 => tracing::warn!("{}", text()),
+            count => tracing::warn!("{} ({count} more since the last such line)", text()),
         }
     }
 }

@@ -15,6 +15,7 @@ use incoming::Incoming;
 use message::{Message, SessionKey};
 use outgoing::Outgoing;
 use std::rc::Rc;
+use std::sync::Arc;
 use subscriptions::Subscriptions;
 
 /// Session Expiry Interval that means "never" (3.1.2.11.2).
@@ -60,7 +61,12 @@ pub struct Session {
     pub scans: u32,
     /// What its client may do; `None` where everybody may everything, and while it has not been seen.
     pub access: Option<Rc<Access>>,
+    /// The user it belonged to before the broker started, where that is known and `access` is not yet.
+    pub owner: Option<Box<Owner>>,
 }
+
+/// Whose a session is; `None` is a client that did not say who it is.
+pub type Owner = Option<Arc<str>>;
 
 impl Session {
     /// A session without state.
@@ -79,6 +85,7 @@ impl Session {
             is_stored: false,
             scans: 0,
             access: None,
+            owner: None,
         }
     }
 
@@ -95,6 +102,11 @@ impl Session {
     /// When a session whose connection ended at `now` is discarded.
     pub fn expiry_from(&self, now: Time) -> Time {
         if self.expiry_interval == NEVER_EXPIRES { Time::NEVER } else { now.plus_secs(self.expiry_interval) }
+    }
+
+    /// Whose it is; `None` where that is not known.
+    pub fn owner(&self) -> Option<&Owner> {
+        self.access.as_ref().map(|access| &access.user).or(self.owner.as_deref())
     }
 
     /// The outgoing half, made on first use.

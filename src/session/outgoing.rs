@@ -1,7 +1,7 @@
 //! QoS 1 and 2 towards the client: the window of what is in flight, and the queue behind it.
 use super::message::Message;
 use crate::codec::QoS;
-use crate::limits::QueuePolicy;
+use crate::limits::{MAX_INFLIGHT_BYTES, QueuePolicy};
 use crate::time::Time;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -102,6 +102,8 @@ pub struct Outgoing {
     pub(super) has_gaps: bool,
     pub(super) queue: VecDeque<Delivery>,
     pub(super) queued_bytes: usize,
+    /// Bytes of the deliveries in the window.
+    pub(super) kept_bytes: usize,
     /// The last place in the stored order that was given out.
     pub(super) last_position: u64,
 }
@@ -128,7 +130,7 @@ impl Outgoing {
         if self.can_begin(quota) { quota - self.outstanding.max(self.unfinished) } else { 0 }
     }
     fn has_quota(&self, quota: u16) -> bool {
-        self.outstanding < quota && self.unfinished < quota
+        self.outstanding < quota && self.unfinished < quota && self.kept_bytes < MAX_INFLIGHT_BYTES
     }
 
     /// A new connection: everything in the window is to be sent again, the quota starts afresh.
@@ -155,6 +157,7 @@ impl Outgoing {
         let awaits = if qos == QoS::ExactlyOnce { Awaits::Pubrec } else { Awaits::Puback };
         debug_assert!(self.repeat_at >= self.window.len(), "repetitions go first");
         let position = delivery.as_ref().map_or(0, |delivery| delivery.position);
+        self.kept_bytes += kept_bytes(&delivery);
         self.window.push_back(Inflight { id, awaits, counted: true, delivery, position, has_flight: false });
         self.repeat_at = self.window.len();
         self.unfinished += 1;
@@ -184,7 +187,7 @@ impl Outgoing {
             Awaits::Pubrec => {
                 let entry = &mut self.window[at];
                 entry.awaits = Awaits::Pubcomp;
-                entry.delivery = None;
+                self.kept_bytes -= kept_bytes(&entry.delivery.take());
                 Acknowledged::Release
             }
             // The answer to a PUBLISH that was repeated while its PUBREC was under way.
@@ -296,6 +299,7 @@ impl Outgoing {
             .filter_map(|entry| entry.delivery.take_if(|delivery| delivery.group.is_some()))
             .map(|delivery| *delivery)
             .collect();
+        self.kept_bytes -= shared.iter().map(|delivery| delivery.message.size()).sum::<usize>();
         shared.extend(self.take_shared_queue());
         shared
     }
@@ -346,13 +350,15 @@ impl Outgoing {
         assert!(self.repeat_at <= self.window.len());
         let bytes: usize = self.queue.iter().map(|delivery| delivery.message.size()).sum();
         assert_eq!(bytes, self.queued_bytes);
+        let kept: usize = self.window.iter().map(|entry| kept_bytes(&entry.delivery)).sum();
+        assert_eq!(kept, self.kept_bytes);
     }
 
     fn finish(&mut self, at: usize) {
         let entry = &mut self.window[at];
         debug_assert!(entry.awaits != Awaits::Nothing);
         entry.awaits = Awaits::Nothing;
-        entry.delivery = None;
+        self.kept_bytes -= kept_bytes(&entry.delivery.take());
         self.unfinished -= 1;
         self.outstanding -= u16::from(entry.counted);
         while self.window.front().is_some_and(|entry| entry.awaits == Awaits::Nothing) {
@@ -372,6 +378,11 @@ impl Outgoing {
         self.window.retain(|entry| entry.awaits != Awaits::Nothing);
         self.has_gaps |= self.window.len() < before;
     }
+}
+
+/// Bytes of what is kept for a packet id.
+pub(super) fn kept_bytes(delivery: &Option<Box<Delivery>>) -> usize {
+    delivery.as_ref().map_or(0, |delivery| delivery.message.size())
 }
 
 #[cfg(test)]

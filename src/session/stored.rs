@@ -69,6 +69,7 @@ impl Outgoing {
             Some(QoS::AtMostOnce) => return false,
         };
         let delivery = delivery.map(Box::new);
+        self.kept_bytes += super::outgoing::kept_bytes(&delivery);
         self.window.push_back(Inflight { id, awaits, counted: false, delivery, position, has_flight: true });
         self.has_gaps = true;
         self.unfinished += 1;

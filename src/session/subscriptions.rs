@@ -1,5 +1,6 @@
 //! A session's filters and the options they were subscribed with.
 use crate::codec::SubscribeOptions;
+use crate::limits::filter_cost;
 use std::collections::BTreeMap;
 
 /// Up to this many filters are searched one by one; beyond it they are kept in a map.
@@ -19,8 +20,8 @@ pub struct Subscription {
 pub enum Subscriptions {
     /// Few filters, in no order.
     Few(Vec<(Box<str>, Subscription)>),
-    /// Many filters.
-    Many(BTreeMap<Box<str>, Subscription>),
+    /// Many filters, and what they cost.
+    Many(BTreeMap<Box<str>, Subscription>, usize),
 }
 
 impl Default for Subscriptions {
@@ -34,7 +35,14 @@ impl Subscriptions {
     pub fn len(&self) -> usize {
         match self {
             Subscriptions::Few(few) => few.len(),
-            Subscriptions::Many(many) => many.len(),
+            Subscriptions::Many(many, _) => many.len(),
+        }
+    }
+    /// Bytes that the filters cost, about ([`crate::limits::MAX_FILTER_COST`]).
+    pub fn cost(&self) -> usize {
+        match self {
+            Subscriptions::Few(few) => few.iter().map(|(filter, _)| filter_cost(filter)).sum(),
+            Subscriptions::Many(_, cost) => *cost,
         }
     }
     /// No filter.
@@ -45,7 +53,7 @@ impl Subscriptions {
     pub fn get(&self, filter: &str) -> Option<&Subscription> {
         match self {
             Subscriptions::Few(few) => few.iter().find(|entry| &*entry.0 == filter).map(|entry| &entry.1),
-            Subscriptions::Many(many) => many.get(filter),
+            Subscriptions::Many(many, _) => many.get(filter),
         }
     }
     /// Adds or replaces a subscription ([MQTT-3.8.4-3]); returns what was replaced.
@@ -61,10 +69,17 @@ impl Subscriptions {
                 few.push((filter.into(), subscription));
                 return None;
             }
-            *self = Subscriptions::Many(std::mem::take(few).into_iter().collect());
+            let cost = few.iter().map(|(filter, _)| filter_cost(filter)).sum();
+            *self = Subscriptions::Many(std::mem::take(few).into_iter().collect(), cost);
         }
         match self {
-            Subscriptions::Many(many) => many.insert(filter.into(), subscription),
+            Subscriptions::Many(many, cost) => {
+                let replaced = many.insert(filter.into(), subscription);
+                if replaced.is_none() {
+                    *cost += filter_cost(filter);
+                }
+                replaced
+            }
             Subscriptions::Few(_) => unreachable!("few became many above"),
         }
     }
@@ -75,14 +90,18 @@ impl Subscriptions {
                 let at = few.iter().position(|entry| &*entry.0 == filter)?;
                 Some(few.swap_remove(at).1)
             }
-            Subscriptions::Many(many) => many.remove(filter),
+            Subscriptions::Many(many, cost) => {
+                let removed = many.remove(filter)?;
+                *cost -= filter_cost(filter);
+                Some(removed)
+            }
         }
     }
     /// Every filter, in a fixed order.
     pub fn filters(&self) -> Box<dyn Iterator<Item = (&str, &Subscription)> + '_> {
         match self {
             Subscriptions::Few(few) => Box::new(few.iter().map(|entry| (&*entry.0, &entry.1))),
-            Subscriptions::Many(many) => Box::new(many.iter().map(|entry| (&**entry.0, entry.1))),
+            Subscriptions::Many(many, _) => Box::new(many.iter().map(|entry| (&**entry.0, entry.1))),
         }
     }
 }
@@ -112,11 +131,13 @@ mod tests {
                 Some(subscription(count))
             );
             assert_eq!(subscriptions.len(), count as usize + 1);
+            let cost: usize = subscriptions.filters().map(|(filter, _)| filter_cost(filter)).sum();
+            assert_eq!(subscriptions.cost(), cost);
         }
         for count in 0..3 * FEW as u32 {
             assert_eq!(subscriptions.remove(&format!("f/{count}")), Some(subscription(count)));
             assert_eq!(subscriptions.remove(&format!("f/{count}")), None);
         }
-        assert!(subscriptions.is_empty());
+        assert_eq!((subscriptions.is_empty(), subscriptions.cost()), (true, 0));
     }
 }

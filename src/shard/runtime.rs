@@ -3,6 +3,7 @@
 //! A glommio executor, pinned to one core, hosts a single task that never awaits: it blocks in the shard's own ring,
 //! where sockets, the doorbell and the wait for the next deadline are one system call. So no glommio timer, file or
 //! socket may be awaited on these executors.
+mod chronicle;
 mod sealed;
 
 use super::core::{Action, CloseCause, Command, ConnId, Core, CoreConfig, Denial, ShardId};
@@ -22,6 +23,7 @@ use crate::store::Batch;
 use crate::store::record::Wall;
 use crate::store::recovered::Share;
 use crate::time::Time;
+use chronicle::Chronicle;
 use crossbeam_channel::Sender;
 use glommio::{LocalExecutorBuilder, Placement};
 use std::io;
@@ -116,6 +118,7 @@ struct Shard {
     transports: Transports,
     /// Time this turn has spent on handshakes.
     handshake_time: Duration,
+    chronicle: Chronicle,
     port: Port<Envelope, Command>,
     limits: Arc<Limits>,
     start: Instant,
@@ -150,6 +153,7 @@ impl Shard {
             connections: Connections::new(listeners, doors, port.doorbell(), open)?,
             transports: Transports::default(),
             handshake_time: Duration::ZERO,
+            chronicle: Chronicle::default(),
             core,
             port,
             limits,
@@ -199,6 +203,7 @@ impl Shard {
         self.push_outboxes();
         self.port.ring_doorbells();
         self.flush();
+        self.chronicle.write(&mut self.core, self.now);
         Ok(())
     }
 

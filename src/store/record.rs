@@ -1,12 +1,13 @@
 //! The bytes of each record: a version, then fixed fields, then texts with their lengths. Times are milliseconds of
 //! the wall clock (since 1970), because the broker's own time ends with its process.
 use crate::codec::{QoS, SubscribeOptions, Version};
-use crate::session::Will;
 use crate::session::message::{Message, SessionKey};
 use crate::session::outgoing::SubscriptionIds;
 use crate::session::subscriptions::Subscription;
+use crate::session::{Owner, Will};
 use crate::time::Time;
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// Version of the records written now.
 const VERSION: u8 = 1;
@@ -61,6 +62,8 @@ pub struct SessionRecord {
     pub will_due: Time,
     /// Its will.
     pub will: Option<Box<Will>>,
+    /// Whose it is, where that is known.
+    pub owner: Option<Box<Owner>>,
 }
 
 /// Where the message of a queue entry is.
@@ -228,10 +231,13 @@ pub fn encode_session(
     expires: Option<Time>,
     will_due: Time,
     will: Option<&Will>,
+    owner: Option<&Owner>,
 ) -> Bytes {
     let mut writer = Writer::new(client_id.len() + 32 + will.map_or(0, |will| will.message.size() + 64));
     writer.u32(expiry_interval);
-    writer.u8(u8::from(expires.is_none()) | u8::from(will.is_some()) << 1);
+    let user = owner.and_then(|owner| owner.as_deref());
+    let flags = [expires.is_none(), will.is_some(), owner.is_some(), user.is_some()];
+    writer.u8(flags.iter().rev().fold(0, |bits, flag| bits << 1 | u8::from(*flag)));
     writer.u64(wall.stored(expires.unwrap_or(Time::NEVER)));
     writer.u64(wall.stored(will_due));
     writer.text(client_id);
@@ -240,6 +246,9 @@ pub fn encode_session(
         writer.u8(u8::from(will.expiry.is_some()));
         writer.u32(will.expiry.unwrap_or(0));
         writer.message(wall, &will.message);
+    }
+    if let Some(user) = user {
+        writer.text(user);
     }
     writer.finish()
 }
@@ -260,7 +269,9 @@ pub fn decode_session(wall: Wall, bytes: &[u8]) -> Result<SessionRecord, Corrupt
         will = Some(Box::new(Will { message: reader.message(wall)?, expiry, delay }));
     }
     let expires = (flags & 1 == 0).then_some(expires);
-    reader.finish(SessionRecord { client_id, expiry_interval, expires, will_due, will })
+    let user = if flags & 8 != 0 { Some(Arc::from(reader.text()?)) } else { None };
+    let owner = (flags & 4 != 0).then(|| Box::new(user));
+    reader.finish(SessionRecord { client_id, expiry_interval, expires, will_due, will, owner })
 }
 
 /// Encodes a subscription.

@@ -206,15 +206,26 @@ mod records {
             ..SubscribeOptions::new(QoS::AtLeastOnce)
         };
         vec![
-            (encode_session(WALL, "id", 60, Some(Time(5)), Time(6), Some(&will())), |bytes| {
-                let session = decode_session(WALL, bytes)?;
-                let will = session.will.expect("a will");
-                Ok((&*session.client_id, session.expiry_interval) == ("id", 60)
-                    && (session.expires, session.will_due) == (Some(Time(5)), Time(6))
-                    && (will.expiry, will.delay) == (Some(9), 3)
-                    && same(&will.message, &message(Time::NEVER)))
-            }),
-            (encode_session(WALL, "", 1, None, Time::NEVER, None), |bytes| {
+            (
+                encode_session(
+                    WALL,
+                    "id",
+                    60,
+                    Some(Time(5)),
+                    Time(6),
+                    Some(&will()),
+                    Some(&Some("u".into())),
+                ),
+                |bytes| {
+                    let session = decode_session(WALL, bytes)?;
+                    let will = session.will.expect("a will");
+                    Ok((&*session.client_id, session.expiry_interval) == ("id", 60)
+                        && (session.expires, session.will_due) == (Some(Time(5)), Time(6))
+                        && (will.expiry, will.delay) == (Some(9), 3)
+                        && same(&will.message, &message(Time::NEVER)))
+                },
+            ),
+            (encode_session(WALL, "", 1, None, Time::NEVER, None, Some(&None)), |bytes| {
                 let session = decode_session(WALL, bytes)?;
                 Ok(session.expires.is_none() && session.will.is_none() && session.will_due == Time::NEVER)
             }),

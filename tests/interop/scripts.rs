@@ -48,7 +48,7 @@ fn mqtt_js(version: &str) {
 }
 
 /// What `scripts/interop-setup` put under `target/interop`.
-fn installed(path: &str) -> PathBuf {
+pub fn installed(path: &str) -> PathBuf {
     let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/interop").join(path);
     assert!(whole.exists(), "{} is missing: run scripts/interop-setup", whole.display());
     whole

@@ -1,8 +1,10 @@
 //! Bounds of single listeners, and settings that do not fit together.
 use super::broker_with;
 use super::support::*;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 
 #[test]
@@ -35,6 +37,7 @@ fn settings_that_do_not_fit_together_are_refused() {
         ),
         ("proxy-protocol-from = [\"10.0.0.0/33\"]", "10.0.0.0/33"),
         ("transport = \"quic\"", "websocket"),
+        ("transport = \"unix\"", "no path"),
     ] {
         let text = format!("[[listener]]\naddress = 0\n{listener}\n");
         let file = certificates::written("ringmq.toml", &text);
@@ -44,5 +47,37 @@ fn settings_that_do_not_fit_together_are_refused() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{listener}: {said}");
         assert!(said.contains(named) && said.lines().count() == 1, "{listener}: {said}");
+    }
+}
+
+#[test]
+fn a_unix_socket_takes_clients_and_is_gone_with_the_broker() {
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.sock", unique("mqtt")));
+    // Left behind by one that was killed.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    for shards in [1, 3] {
+        let text = format!("[[listener]]\naddress = {path:?}\ntransport = \"unix\"\nmode = \"0600\"\n");
+        let file = certificates::written("ringmq.toml", &text);
+        let broker = Broker::start(shards, &["--config", file.to_str().unwrap()]);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let mut watcher = Client::new(&broker, Version::V5);
+        watcher.subscribe("#", 0);
+        for n in 0..10 {
+            let mut socket = UnixStream::connect(&path).unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            let will = Will::new("gone", format!("will {n}"));
+            socket.write_all(&Connect::new(Version::V4, &unique("c")).will(will).encode()).unwrap();
+            socket.read_exact(&mut [0; 4]).unwrap();
+            // The end comes together with the data.
+            socket.write_all(&publish(Version::V4, &Publish::new("t", format!("{n}")))).unwrap();
+            drop(socket);
+            watcher.expect_message("t", format!("{n}"));
+            watcher.expect_message("gone", format!("will {n}"));
+        }
+        broker.signal(Signal::TERM);
+        watcher.expect_disconnect(0x8b);
+        drop(watcher);
+        assert_eq!(broker.wait_for_exit().code(), Some(0));
+        assert!(!path.exists());
     }
 }

@@ -98,6 +98,11 @@ impl Transport {
         })
     }
 
+    /// Where the connection comes from, as far as is known.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
     /// A handshake that costs computing is under way.
     pub fn is_handshaking(&self) -> bool {
         self.tls.as_ref().is_some_and(Tls::is_handshaking)

@@ -72,6 +72,9 @@ impl Tls {
         out: &mut Vec<u8>,
         above: &mut impl Above,
     ) -> TlsFlow {
+        if self.is_over {
+            return TlsFlow::Failed("records that cannot be".to_string());
+        }
         if !self.kept.is_empty() {
             self.kept.extend_from_slice(bytes);
             if is_short(&self.kept) {
@@ -214,9 +217,18 @@ impl Tls {
                     data.done();
                     None
                 }
-                _ => Some(false),
+                Ok(_) => Some(false),
+                // A header that cannot be shows before its record has come whole.
+                Err(_) => {
+                    self.is_over = true;
+                    Some(false)
+                }
             };
             self.kept.drain(..discard);
+            if self.is_over {
+                let mut rest = std::mem::take(&mut self.kept);
+                self.flush_alert(&mut rest, out);
+            }
             if let Some(written) = written {
                 return written;
             }

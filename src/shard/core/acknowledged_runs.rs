@@ -33,7 +33,8 @@ impl Core {
         if !begins_acknowledged_run(bytes, v5, topic) || !self.takes_acknowledged_run(publisher, route) {
             return None;
         }
-        let mut run = cut_acknowledged_run(bytes, v5, self.limits.max_packet, topic)?;
+        let run = cut_acknowledged_run(bytes, v5, self.limits.max_packet, topic)?;
+        let mut run = run.split(self.most_at_once(route)).0;
         if run.qos as u8 > self.limits.max_qos {
             return None;
         }
@@ -101,7 +102,7 @@ impl Core {
             readdress(&mut out[before..], qos, || outgoing.begin(qos, None));
             self.counters.packets_sent[PacketType::Publish as usize] += u64::from(first.count);
             self.counters.publish_bytes_sent += first.payload_bytes;
-            if connection.output.len() > self.limits.output_max {
+            if connection.output.len() > self.limits.output_bound() {
                 self.doom(slot, ReasonCode::QuotaExceeded);
             }
         }
@@ -181,7 +182,7 @@ impl Core {
             out.extend_from_slice(&[packet.first(), 2, high, low]);
         }
         self.counters.packets_sent[packet as usize] += ((out.len() - before) / ACK_LEN) as u64;
-        if connection.output.len() > self.limits.output_max {
+        if connection.output.len() > self.limits.output_bound() {
             self.doom(slot, ReasonCode::QuotaExceeded);
         }
     }

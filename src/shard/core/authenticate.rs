@@ -20,16 +20,22 @@ impl Core {
     ) -> Flow {
         let exchange = self.new_exchange(method);
         let connection = &mut self.connections[slot as usize];
-        connection.phase = Phase::Authenticating;
         let extras = connection.extras();
         extras.pending = Some(pending);
+        let Some(exchange) = exchange else {
+            // Taken away since the first look at CONNECT.
+            self.refuse(slot, ReasonCode::BadAuthenticationMethod);
+            return Flow::Stop;
+        };
+        connection.phase = Phase::Authenticating;
+        let extras = connection.extras();
         extras.authentication = Some(Authentication { method: method.into(), exchange: Some(exchange) });
         self.advance_authentication(now, slot, data)
     }
 
-    fn new_exchange(&self, method: &str) -> Box<dyn Exchange> {
-        let known = self.policy.methods.iter().find(|known| known.name() == method);
-        known.expect("the method was checked when CONNECT came").begin()
+    /// `None`: there is no such method, any more.
+    fn new_exchange(&self, method: &str) -> Option<Box<dyn Exchange>> {
+        self.policy.methods.iter().find(|known| known.name() == method).map(|known| known.begin())
     }
 
     /// A packet before CONNACK: AUTH or DISCONNECT only ([MQTT-3.1.2-30]).
@@ -72,7 +78,10 @@ impl Core {
             return Flow::Stop;
         }
         if auth.reason == ReasonCode::ReAuthenticate {
-            let exchange = self.new_exchange(auth.method.unwrap_or_default());
+            let Some(exchange) = self.new_exchange(auth.method.unwrap_or_default()) else {
+                self.disconnect(now, slot, ReasonCode::NotAuthorized);
+                return Flow::Stop;
+            };
             self.authentication(slot).exchange = Some(exchange);
         }
         self.advance_authentication(now, slot, auth.data)
@@ -102,7 +111,8 @@ impl Core {
                     let extras = self.connections[slot as usize].extras();
                     let pending = extras.pending.take().expect("CONNECT waits for its authentication");
                     let grant = Grant { user: user.map(Arc::from), ..Grant::default() };
-                    return self.accept_pending(now, slot, pending, Some(data), grant).1;
+                    let Pending { bytes, assigned, .. } = pending;
+                    return self.accept_pending(now, slot, &bytes, assigned, Some(data), grant).1;
                 }
                 if !self.is_same_user(slot, user.as_deref()) {
                     self.disconnect(now, slot, ReasonCode::NotAuthorized);

@@ -2,7 +2,7 @@
 //! delivery. Where there are none, the question is one look at a flag.
 use super::input::Flow;
 use super::{Action, Core};
-use crate::auth::access::{Access, Judgement, Policy};
+use crate::auth::access::{ANSWERS, Access, Judgement, Policy};
 use crate::auth::decision::{Answer, ControlRequest, Question, Wish};
 use crate::auth::rule::{Operation, RuleName};
 use crate::codec::{Publish, QoS, ReasonCode, Subscribe};
@@ -111,7 +111,7 @@ impl Core {
         let rule = match self.policy.judge(access, &session.client_id, operation, topic) {
             Judgement::Allowed(_) => return None,
             Judgement::Denied(rule) => rule,
-            Judgement::Ask => match access.answers.borrow().at(now, operation, topic) {
+            Judgement::Ask => match self.answered(now, slot, access, operation, topic) {
                 Some(true) => return None,
                 Some(false) => RuleName::Service,
                 None => {
@@ -189,7 +189,8 @@ impl Core {
         slot: u32,
         subscribe: &Subscribe<'_>,
     ) -> Option<Flow> {
-        if !self.policy.asks {
+        // More questions than answers are remembered would never end: what is not answered then is denied.
+        if !self.policy.asks || self.questions_asked(slot) >= ANSWERS - 1 {
             return None;
         }
         for filter in subscribe.filters() {
@@ -199,7 +200,7 @@ impl Core {
             let access = session.access.as_deref().unwrap_or(&nobody);
             let judgement = self.policy.judge(access, &session.client_id, Operation::Subscribe, filter);
             if judgement == Judgement::Ask
-                && access.answers.borrow().at(now, Operation::Subscribe, filter).is_none()
+                && self.answered(now, slot, access, Operation::Subscribe, filter).is_none()
                 && let Some(Barred::Ask(wish)) = self.bar(now, slot, Operation::Subscribe, filter)
             {
                 return Some(self.ask_access(slot, wish));
@@ -213,9 +214,43 @@ impl Core {
         !self.restricts || self.bar(now, slot, Operation::Unsubscribe, plain_filter(filter)).is_none()
     }
 
+    /// Questions that were asked about the packet that is being handled.
+    pub(super) fn questions_asked(&self, slot: u32) -> usize {
+        self.connections[slot as usize].extras.as_ref().map_or(0, |extras| usize::from(extras.asked))
+    }
+
+    /// A packet about which something was asked came to its end.
+    pub(super) fn end_questions(&mut self, slot: u32) {
+        if self.asks
+            && let Some(connection) = self.connections.get_mut(slot as usize)
+            && let Some(extras) = &mut connection.extras
+        {
+            extras.asked = 0;
+        }
+    }
+
+    /// What was answered, if that still holds. While a packet waits, the answers to it hold until it is done, however
+    /// short they last, so that it comes to its end.
+    fn answered(
+        &self,
+        now: Time,
+        slot: u32,
+        access: &Access,
+        operation: Operation,
+        topic: &str,
+    ) -> Option<bool> {
+        let answers = access.answers.borrow();
+        match self.questions_asked(slot) {
+            0 => answers.at(now, operation, topic),
+            _ => answers.last(operation, topic),
+        }
+    }
+
     fn ask_access(&mut self, slot: u32, wish: Box<Wish>) -> Flow {
         let conn = self.id(slot);
-        self.connections[slot as usize].extras().wish = Some(wish.clone());
+        let extras = self.connections[slot as usize].extras();
+        extras.wish = Some(wish.clone());
+        extras.asked += 1;
         self.actions.push_back(Action::Ask { conn, question: Question::Access(wish) });
         Flow::Again
     }

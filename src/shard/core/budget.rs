@@ -2,7 +2,6 @@
 //! match very many filters or go to very many subscribers. What is beyond the bound waits for a later turn, and its
 //! connection is not read meanwhile, so that everybody else is served in between.
 use super::Core;
-use crate::codec::{Cut, cut};
 use crate::router::Route;
 use crate::time::Time;
 
@@ -15,8 +14,6 @@ const STEP: u64 = 4;
 const ACKNOWLEDGED: u64 = 4;
 /// Work of one copy for a group of a shared subscription.
 const SHARED: u64 = 8;
-/// Bytes of the shortest PUBLISH.
-const SHORTEST_PUBLISH: usize = 5;
 
 impl Core {
     /// From here on there is [`WORK_AT_ONCE`] to do.
@@ -43,20 +40,9 @@ impl Core {
         self.work += SHARED;
     }
 
-    /// The first of `bytes`, which are packets along a route: as many as may be done at once.
-    pub(super) fn affordable<'a>(&self, route: &Route, bytes: &'a [u8]) -> &'a [u8] {
-        let each = weight(route) * ACKNOWLEDGED;
-        if each * (bytes.len() / SHORTEST_PUBLISH) as u64 <= WORK_AT_ONCE {
-            return bytes;
-        }
-        let mut end = 0;
-        for _ in 0..(WORK_AT_ONCE / each).max(1) {
-            match cut(&bytes[end..], self.limits.max_packet) {
-                Ok(Cut::Frame(frame)) => end += frame.bytes.len(),
-                Ok(Cut::Short { .. }) | Err(_) => return bytes,
-            }
-        }
-        &bytes[..end]
+    /// How many messages along a route may be done at once.
+    pub(super) fn most_at_once(&self, route: &Route) -> usize {
+        (WORK_AT_ONCE / (weight(route) * ACKNOWLEDGED)).max(1) as usize
     }
 
     /// Leaves the rest of a client's input, which begins with a packet, for a later turn.

@@ -1,6 +1,6 @@
 //! How connections and sessions end, and what becomes of their wills.
 use super::connection::{Connection, Phase};
-use super::{Action, ConnId, Core};
+use super::{Action, CloseCause, ConnId, Core};
 use crate::codec::{ConnAck, ConnAckProperties, Disconnect, PacketType, ReasonCode, Version};
 use crate::session::Will;
 use crate::session::message::SessionKey;
@@ -8,6 +8,19 @@ use crate::time::Time;
 
 /// Bytes around a reason string in CONNACK and DISCONNECT, at most.
 const REASON_STRING_MARGIN: usize = 16;
+
+/// How a client's connection ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Parting {
+    /// The network said so, without DISCONNECT.
+    Lost(CloseCause),
+    /// We ended it for this reason.
+    Ours(ReasonCode),
+    /// The client ended it, giving this reason.
+    Theirs(ReasonCode),
+    /// We ended it without being able to say a word.
+    Wordless,
+}
 
 /// A connection that is to be ended once nothing is in the middle of using it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,8 +62,8 @@ impl Core {
     }
 
     /// The network ended the connection.
-    pub(super) fn lose_connection(&mut self, now: Time, slot: u32) {
-        let connection = self.forget(slot);
+    pub(super) fn lose_connection(&mut self, now: Time, slot: u32, cause: CloseCause) {
+        let connection = self.forget(slot, Parting::Lost(cause));
         if connection.phase == Phase::Connected {
             self.detach(now, connection.session);
         } else {
@@ -62,7 +75,7 @@ impl Core {
     pub(super) fn drop_connection(&mut self, slot: u32) {
         assert!(self.connections[slot as usize].phase != Phase::Connected, "a connected client is told");
         let conn = self.id(slot);
-        let connection = self.forget(slot);
+        let connection = self.forget(slot, Parting::Wordless);
         self.give_up_pending(&connection);
         self.close_socket(conn, connection);
     }
@@ -74,6 +87,7 @@ impl Core {
             return self.drop_connection(slot);
         }
         self.counters.closes[usize::from(reason.code())] += 1;
+        self.note_refusal(slot, reason);
         self.drop_held(slot);
         let reason_string = self.reason_string(slot, reason);
         let properties = ConnAckProperties { reason_string, ..ConnAckProperties::default() };
@@ -109,7 +123,7 @@ impl Core {
             self.write(slot, packet, |version, out| disconnect.encode(version, out));
         }
         let conn = self.id(slot);
-        let connection = self.forget(slot);
+        let connection = self.forget(slot, Parting::Ours(reason));
         let session = connection.session;
         self.close_socket(conn, connection);
         session
@@ -130,19 +144,24 @@ impl Core {
             session.will = None;
         }
         self.counters.closes[usize::from(disconnect.reason.code())] += 1;
-        self.close_silently(now, slot);
+        self.close_as(now, slot, Parting::Theirs(disconnect.reason));
     }
 
     /// Ends a client's connection without a word.
     pub(super) fn close_silently(&mut self, now: Time, slot: u32) {
+        self.close_as(now, slot, Parting::Wordless);
+    }
+
+    fn close_as(&mut self, now: Time, slot: u32, parting: Parting) {
         let conn = self.id(slot);
-        let connection = self.forget(slot);
+        let connection = self.forget(slot, parting);
         self.detach(now, connection.session);
         self.close_socket(conn, connection);
     }
 
     /// Takes a connection out of the tables.
-    fn forget(&mut self, slot: u32) -> Connection {
+    fn forget(&mut self, slot: u32, parting: Parting) -> Connection {
+        self.note_close(slot, parting);
         self.disarm_connection(slot);
         self.cancel_wait(slot);
         self.counters.connections_closed += 1;

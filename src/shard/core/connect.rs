@@ -3,7 +3,7 @@
 //! The shard that accepted the socket checks CONNECT and asks the id's registrar for the home of its session; the
 //! socket moves there with everything it has sent, and the home decides the rest.
 use super::connection::{Extras, Pending, Phase};
-use super::credentials::{Screened, same_rights};
+use super::credentials::Screened;
 use super::input::Flow;
 use super::{Action, ConnId, Core};
 use crate::auth::access::Access;
@@ -18,7 +18,7 @@ use crate::session::{NEVER_EXPIRES, Session, Will};
 use crate::shard::envelope::{Envelope, Handoff, Socket};
 use crate::time::Time;
 use crate::topic::check_name;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::rc::Rc;
 
 /// The part of the topic space that only the broker publishes to.
@@ -52,6 +52,7 @@ impl Core {
         let connection = &mut self.connections[slot as usize];
         connection.phase = Phase::Locating;
         connection.learn(connect);
+        self.remember_claim(slot, connect);
         if let Err(reason) = self.check_connect(connect) {
             self.refuse(slot, reason);
             return Flow::Stop;
@@ -65,7 +66,7 @@ impl Core {
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
         let client = self.keys.fingerprint(client_id);
         let registrar = self.keys.shard_of(client_id, self.shards);
-        let pending = Pending { bytes: Bytes::copy_from_slice(frame.bytes), assigned, home: None };
+        let pending = Pending { bytes: BytesMut::from(frame.bytes), assigned, home: None };
         self.connections[slot as usize].extras().pending = Some(pending);
         let connection = self.id(slot);
         self.actions.push_back(Action::Pause { conn: connection });
@@ -149,7 +150,7 @@ impl Core {
         let pending = extras.pending.take().expect("a connection that is being located has a CONNECT");
         self.actions.push_back(Action::Established { conn });
         self.actions.push_back(Action::Resume { conn });
-        self.begin_pending(now, conn.slot, &pending.bytes, pending.assigned);
+        self.begin_pending(now, conn.slot, &pending.bytes.freeze(), pending.assigned);
     }
 
     /// After [`Action::Handoff`]: packs the connection, with `socket`, into an envelope for its home shard.
@@ -162,7 +163,10 @@ impl Core {
         let origin = origin.take().expect("the origin is known until CONNACK");
         let Pending { bytes, assigned, home } = pending;
         let home = home.expect("only a connection whose home is known is handed off");
-        self.send(home, Envelope::Handoff(Box::new(Handoff { socket, bytes, assigned, origin: *origin })));
+        self.send(
+            home,
+            Envelope::Handoff(Box::new(Handoff { socket, bytes: bytes.freeze(), assigned, origin: *origin })),
+        );
     }
 
     /// A connection arrives at its session's home.
@@ -184,6 +188,7 @@ impl Core {
             unreachable!("a CONNECT that was put aside was decoded once")
         };
         self.connections[slot as usize].learn(&connect);
+        self.remember_claim(slot, &connect);
         match self.begin_session(now, slot, &connect, &bytes[..length], assigned) {
             Flow::Continue => {
                 self.begin_work();
@@ -208,8 +213,7 @@ impl Core {
             _ if self.is_jailed(now, client_id) => Screened::Out(ReasonCode::ConnectionRateExceeded),
             Some(method) => {
                 let data = connect.properties.authentication_data;
-                let bytes = Bytes::copy_from_slice(bytes);
-                let pending = Pending { bytes, assigned, home: Some(self.shard) };
+                let pending = Pending { bytes: BytesMut::from(bytes), assigned, home: Some(self.shard) };
                 return self.begin_authentication(now, slot, method, data, pending);
             }
             None => self.screen(slot, connect, client_id),
@@ -230,17 +234,18 @@ impl Core {
         &mut self,
         now: Time,
         slot: u32,
-        pending: Pending,
+        bytes: &[u8],
+        assigned: Option<Box<str>>,
         data: Option<Vec<u8>>,
         grant: Grant,
     ) -> (usize, Flow) {
-        let Ok(Cut::Frame(frame)) = cut(&pending.bytes, self.limits.max_packet) else {
+        let Ok(Cut::Frame(frame)) = cut(bytes, self.limits.max_packet) else {
             unreachable!("a CONNECT that was put aside was whole")
         };
         let Ok(Packet::Connect(connect)) = decode(frame, Version::V5) else {
             unreachable!("a CONNECT that was put aside was decoded once")
         };
-        (frame.bytes.len(), self.accept(now, slot, &connect, pending.assigned, data, grant))
+        (frame.bytes.len(), self.accept(now, slot, &connect, assigned, data, grant))
     }
 
     /// Brings the connection to its session and answers CONNACK 0x00 ([MQTT-3.1.4-5]).
@@ -272,9 +277,7 @@ impl Core {
             self.refuse(slot, ReasonCode::QuotaExceeded);
             return Flow::Stop;
         };
-        let has_other_rights =
-            self.restricts && !same_rights(&self.sessions[session as usize].access, &access);
-        self.sessions[session as usize].access = access;
+        let before = std::mem::replace(&mut self.sessions[session as usize].access, access);
         self.attach(now, slot, session, connect);
         self.store_session(session);
         self.gate_since(slot, changes);
@@ -286,8 +289,12 @@ impl Core {
             return Flow::Stop;
         }
         if session_present {
-            if has_other_rights {
-                // Routes are remembered with the rights of its last connection.
+            let has_same_rights = match (&before, &self.sessions[session as usize].access) {
+                (Some(before), Some(access)) => access.has_rights_of(before),
+                _ => false,
+            };
+            if self.restricts && !has_same_rights {
+                // They are remembered with the rights of its last connection.
                 self.router.forget_routes();
             }
             self.drop_unreadable(session);
@@ -364,6 +371,7 @@ impl Core {
 
     /// Ties the connection and the session together.
     fn attach(&mut self, now: Time, slot: u32, session_slot: u32, connect: &Connect<'_>) {
+        self.note_connect(slot, session_slot, connect);
         let properties = &connect.properties;
         let is_v5 = connect.version == Version::V5;
         let expiry_interval = self.expiry_wanted(connect);

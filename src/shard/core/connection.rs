@@ -11,7 +11,7 @@ use crate::router::Route;
 use crate::session::alias::{IncomingAliases, OutgoingAliases};
 use crate::session::run::Run;
 use crate::time::Time;
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use std::rc::Weak;
 
 /// How far a connection has come.
@@ -41,7 +41,7 @@ pub(super) struct Torn {
 #[derive(Debug)]
 pub(super) struct Pending {
     /// CONNECT, and whatever came behind it.
-    pub bytes: Bytes,
+    pub bytes: BytesMut,
     /// The client id the broker chose.
     pub assigned: Option<Box<str>>,
     /// The session's home, once the registrar has told it; the connection then has a claim on the client id.
@@ -57,6 +57,9 @@ pub(super) struct Authentication {
     pub exchange: Option<Box<dyn Exchange>>,
 }
 
+/// Client id and user name of a CONNECT.
+pub(super) type Claim = (Box<str>, Option<Box<str>>);
+
 /// What only some connections need.
 #[derive(Debug, Default)]
 pub(super) struct Extras {
@@ -64,6 +67,8 @@ pub(super) struct Extras {
     pub origin: Option<Box<Origin>>,
     pub torn: Option<Torn>,
     pub pending: Option<Pending>,
+    /// Client id and user name that CONNECT claims, until that is decided, if it is to be written down.
+    pub claim: Option<Box<Claim>>,
     pub authentication: Option<Authentication>,
     pub incoming_aliases: IncomingAliases,
     pub outgoing_aliases: Option<OutgoingAliases>,
@@ -71,6 +76,8 @@ pub(super) struct Extras {
     pub held: Option<BytesMut>,
     /// What was asked about it.
     pub wish: Option<Box<Wish>>,
+    /// Questions asked so far about the packet that waits.
+    pub asked: u16,
     /// What it may still publish, where there is a bound.
     pub rate: Option<Rate>,
 }
@@ -81,16 +88,19 @@ impl Extras {
             origin,
             torn,
             pending,
+            claim,
             authentication,
             incoming_aliases,
             outgoing_aliases,
             held,
             wish,
+            asked: _,
             rate,
         } = self;
         origin.is_none()
             && torn.is_none()
             && pending.is_none()
+            && claim.is_none()
             && authentication.is_none()
             && incoming_aliases.is_empty()
             && outgoing_aliases.is_none()
@@ -142,6 +152,7 @@ impl Connection {
     pub fn shrink(&mut self) {
         if let Some(extras) = &mut self.extras {
             extras.origin = None;
+            extras.claim = None;
             if extras.is_empty() {
                 self.extras = None;
             }
@@ -229,7 +240,7 @@ impl Core {
             return false;
         }
         self.counters.packets_sent[packet as usize] += 1;
-        if connection.output.len() > self.limits.output_max {
+        if connection.output.len() > self.limits.output_bound() {
             self.doom(slot, ReasonCode::QuotaExceeded);
         }
         true

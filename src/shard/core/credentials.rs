@@ -9,7 +9,7 @@ use crate::auth::{Origin, rule::Operation};
 use crate::codec::{Connect, ReasonCode};
 use crate::session::Will;
 use crate::time::Time;
-use bytes::Bytes;
+use bytes::BytesMut;
 use std::rc::Rc;
 
 /// What is known of a CONNECT's credentials at once.
@@ -20,16 +20,6 @@ pub(super) enum Screened {
     Out(ReasonCode),
     /// An ordinary thread has to look.
     Ask(Box<Login>),
-}
-
-/// Whether a session that is gone on with has the rights that it had before.
-pub(super) fn same_rights(old: &Option<Rc<Access>>, new: &Option<Rc<Access>>) -> bool {
-    match (old, new) {
-        (Some(old), Some(new)) => {
-            (&old.user, old.superuser, &old.token) == (&new.user, new.superuser, &new.token)
-        }
-        (old, new) => old.is_none() && new.is_none(),
-    }
 }
 
 impl Core {
@@ -84,7 +74,7 @@ impl Core {
         let home = Some(self.shard);
         let connection = &mut self.connections[slot as usize];
         connection.phase = Phase::Deciding;
-        connection.extras().pending = Some(Pending { bytes: Bytes::copy_from_slice(bytes), assigned, home });
+        connection.extras().pending = Some(Pending { bytes: BytesMut::from(bytes), assigned, home });
         let conn = self.id(slot);
         self.actions.push_back(Action::Pause { conn });
         self.actions.push_back(Action::Ask { conn, question: Question::Login(login) });
@@ -119,10 +109,11 @@ impl Core {
         let conn = self.id(slot);
         self.actions.push_back(Action::Resume { conn });
         let pending = self.connections[slot as usize].extras().pending.take();
-        let pending = pending.expect("CONNECT waits for its decision");
-        let bytes = pending.bytes.clone();
-        let (length, flow) = self.accept_pending(now, slot, pending, None, grant);
+        let Pending { bytes, assigned, .. } = pending.expect("CONNECT waits for its decision");
+        let bytes = bytes.freeze();
+        let (length, flow) = self.accept_pending(now, slot, &bytes, assigned, None, grant);
         if flow == Flow::Continue {
+            self.begin_work();
             self.receive_slice(now, slot, &bytes[length..]);
         }
     }
@@ -163,9 +154,8 @@ impl Core {
 
     /// Whether a session was that of another user: nobody inherits what was queued for somebody else.
     pub(super) fn is_of_another(&self, session: u32, access: Option<&Access>) -> bool {
-        let user = |access: Option<&Access>| access.map(|access| access.user.clone());
-        let known = user(self.sessions[session as usize].access.as_deref());
-        known.is_some_and(|known| user(access).is_none_or(|new| new != known))
+        let owner = self.sessions[session as usize].owner();
+        owner.is_some_and(|owner| access.is_none_or(|access| access.user != *owner))
     }
 
     /// When a client's connection ends because its credentials do.

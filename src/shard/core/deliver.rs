@@ -125,7 +125,7 @@ impl Core {
         self.counters.packets_sent[PacketType::Publish as usize] += 1;
         self.counters.publish_bytes_sent += publication.payload.len() as u64;
         write_publish(connection, slot, &mut self.buffers, &mut self.dirty, now, publication, sending);
-        if connection.output.len() > self.limits.output_max {
+        if connection.output.len() > self.limits.output_bound() {
             self.doom(slot, crate::codec::ReasonCode::QuotaExceeded);
         }
     }

@@ -295,7 +295,8 @@ impl Core {
         while gated.gates.front().is_some_and(|(_, batch)| *batch <= stored) {
             gated.gates.pop_front();
         }
-        if gated.ready.len() > RELEASE_MARK {
+        let before = gated.ready.len();
+        if before > RELEASE_MARK {
             return;
         }
         match gated.gates.front() {
@@ -316,7 +317,9 @@ impl Core {
                 connection.gated = None;
             }
         }
-        if !connection.is_dirty {
+        // Where nothing became ready there is nothing to send, and asking again would only keep the shard awake.
+        let is_news = connection.gated.as_ref().is_none_or(|gated| gated.ready.len() > before);
+        if is_news && !connection.is_dirty {
             connection.is_dirty = true;
             self.dirty.push_back(ConnId { slot, generation: connection.generation });
         }
@@ -354,8 +357,8 @@ impl Core {
         session.is_stored = true;
         let expires = session.connection.is_none().then_some(session.expires);
         let (client_id, interval) = (&session.client_id, session.expiry_interval);
-        let (will_due, will) = (session.will_due, session.will.as_deref());
-        let value = record::encode_session(store.wall, client_id, interval, expires, will_due, will);
+        let (will_due, will, owner) = (session.will_due, session.will.as_deref(), session.owner());
+        let value = record::encode_session(store.wall, client_id, interval, expires, will_due, will, owner);
         store.put(Space::Session, key::session(session.key.0), value);
     }
 

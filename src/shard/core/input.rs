@@ -39,7 +39,6 @@ impl Core {
         if self.is_held(slot) {
             return self.hold(slot, [bytes, &[]]);
         }
-        self.begin_work();
         let connection = &mut self.connections[slot as usize];
         if let Some(torn) = connection.extras.as_mut().and_then(|extras| extras.torn.take()) {
             match self.complete(slot, torn, &mut bytes) {
@@ -71,11 +70,15 @@ impl Core {
             match cut(bytes, self.limits.max_packet) {
                 Ok(Cut::Frame(frame)) => {
                     let rest = &bytes[frame.bytes.len()..];
-                    match self.receive_frame(now, slot, frame, None) {
-                        Flow::Continue => bytes = rest,
-                        Flow::Stop => return self.put_aside(slot, rest),
-                        Flow::Again => return self.hold(slot, [bytes, &[]]),
+                    let flow = self.receive_frame(now, slot, frame, None);
+                    if flow == Flow::Again {
+                        return self.hold(slot, [bytes, &[]]);
                     }
+                    self.end_questions(slot);
+                    if flow == Flow::Stop {
+                        return self.put_aside(slot, rest);
+                    }
+                    bytes = rest;
                 }
                 Ok(Cut::Short { total }) => return self.keep_torn(slot, bytes, total),
                 Err(error) => return self.refuse_bytes(now, slot, error),
@@ -95,7 +98,6 @@ impl Core {
             // Each message is looked at.
             return None;
         }
-        let bytes = self.affordable(&route, bytes);
         if matches!(bytes[0], PUBLISH_QOS_1 | PUBLISH_QOS_2) && self.router.is_fresh(&route) {
             return self.receive_acknowledged_run(now, slot, &route, bytes);
         }
@@ -107,6 +109,7 @@ impl Core {
         if !self.router.is_fresh(&route) {
             return None;
         }
+        let run = run.split(self.most_at_once(&route)).0;
         self.publish_run(now, slot, &route, &run);
         Some(run.bytes.len())
     }
@@ -173,10 +176,7 @@ impl Core {
         if let Some(connection) = self.connections.get_mut(slot as usize)
             && let Some(pending) = connection.extras.as_mut().and_then(|extras| extras.pending.as_mut())
         {
-            let mut joined = BytesMut::with_capacity(pending.bytes.len() + bytes.len());
-            joined.extend_from_slice(&pending.bytes);
-            joined.extend_from_slice(bytes);
-            pending.bytes = joined.freeze();
+            pending.bytes.extend_from_slice(bytes);
         }
     }
 

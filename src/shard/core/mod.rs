@@ -21,6 +21,7 @@ mod hold;
 mod input;
 mod jail;
 mod mesh;
+mod notice;
 mod publish;
 mod rate;
 mod registrar;
@@ -33,6 +34,9 @@ mod subscribe;
 mod sys;
 #[cfg(test)]
 mod tests;
+
+pub use close::Parting;
+pub use notice::{Notice, Who};
 
 use super::envelope::{Envelope, Socket};
 use super::output::{BufferPool, Output};
@@ -52,6 +56,7 @@ use connection::Connection;
 use deadlines::Timer;
 use durable::Store;
 use hashbrown::HashTable;
+use notice::Notices;
 use registrar::Registrar;
 use retained::Retained;
 use scans::Scans;
@@ -216,6 +221,7 @@ pub struct Core {
     counters: Counters,
     sys: Sys,
     stopping: Stopping,
+    notices: Notices,
     /// Absent where nothing survives the process.
     store: Option<Box<Store>>,
     /// Work done so far, beside the steps of the router, and up to where it may go on now; see [`budget`].
@@ -257,6 +263,7 @@ impl Core {
             counters: Counters::default(),
             sys: Sys::new(shards),
             stopping: Stopping::No,
+            notices: Notices::default(),
             store: None,
             work: 0,
             work_until: 0,
@@ -293,6 +300,12 @@ impl Core {
 
     /// Bytes came in on `conn`. Unknown (stale) ids are ignored.
     pub fn handle_bytes(&mut self, now: Time, conn: ConnId, bytes: &[u8]) {
+        self.begin_work();
+        self.handle_more_bytes(now, conn, bytes);
+    }
+
+    /// Further bytes that came at the same time as those of [`Core::handle_bytes`].
+    pub fn handle_more_bytes(&mut self, now: Time, conn: ConnId, bytes: &[u8]) {
         if self.is_live(conn) {
             self.receive(now, conn.slot, bytes);
             self.settle(now);
@@ -300,9 +313,9 @@ impl Core {
     }
 
     /// The connection is gone; the shell has forgotten it.
-    pub fn handle_close(&mut self, now: Time, conn: ConnId, _cause: CloseCause) {
+    pub fn handle_close(&mut self, now: Time, conn: ConnId, cause: CloseCause) {
         if self.is_live(conn) {
-            self.lose_connection(now, conn.slot);
+            self.lose_connection(now, conn.slot, cause);
             self.settle(now);
         }
     }

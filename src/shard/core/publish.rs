@@ -32,8 +32,10 @@ impl Core {
         publish: &Publish<'_>,
         whole: Option<&Bytes>,
     ) -> Flow {
-        self.counters.publish_bytes_received += publish.payload.len() as u64;
-        self.charge(now, slot, publish.payload.len());
+        if self.questions_asked(slot) == 0 {
+            self.counters.publish_bytes_received += publish.payload.len() as u64;
+            self.charge(now, slot, publish.payload.len());
+        }
         if let Err(reason) = self.check_publish(slot, publish) {
             self.disconnect(now, slot, reason);
             return Flow::Stop;

@@ -28,7 +28,11 @@ impl Rate {
     fn fill(&mut self, now: Time, limits: &Limits) {
         let passed = now.since(self.at) as i64;
         let (messages, bytes) = full(limits);
-        let filled = |left: i64, full: i64| left.saturating_add(passed.saturating_mul(full) / 1000).min(full);
+        // Without a bound nothing is owed, though something was while there was one.
+        let filled = |left: i64, full: i64| match full {
+            0 => 0,
+            _ => left.saturating_add(passed.saturating_mul(full) / 1000).min(full),
+        };
         (self.messages, self.bytes) = (filled(self.messages, messages), filled(self.bytes, bytes));
         self.at = now;
     }

@@ -56,9 +56,10 @@ impl Core {
 
     fn restore_session(&mut self, now: Time, recovered: RecoveredSession) -> u32 {
         let RecoveredSession { number, record, subscriptions, entries, incoming } = recovered;
-        let SessionRecord { client_id, expiry_interval, expires, will_due, will } = record;
+        let SessionRecord { client_id, expiry_interval, expires, will_due, will, owner } = record;
         let mut session = Session::new(SessionKey(number), Rc::from(client_id));
         session.is_stored = true;
+        session.owner = owner;
         session.expiry_interval = expiry_interval;
         // A client that was connected lost its connection with the process.
         session.expires = expires.unwrap_or(if expiry_interval == NEVER_EXPIRES {

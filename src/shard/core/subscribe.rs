@@ -5,6 +5,7 @@ use super::{ConnId, Core, ShardId};
 use crate::codec::{
     PacketType, QoS, ReasonCode, SubAck, Subscribe, SubscribeFilter, SubscribeOptions, UnsubAck, Unsubscribe,
 };
+use crate::limits::{MAX_FILTER_COST, filter_cost};
 use crate::router::{InterestChange, Member, Subscriber};
 use crate::session::subscriptions::Subscription;
 use crate::shard::envelope::{Announcement, Envelope};
@@ -117,7 +118,9 @@ impl Core {
             self.counters.refused_storage_full += 1;
             return Err(ReasonCode::QuotaExceeded);
         }
-        if is_new && session.subscriptions.len() >= self.limits.max_subscriptions {
+        let cost = if is_new { session.subscriptions.cost() + filter_cost(filter.filter) } else { 0 };
+        if cost > MAX_FILTER_COST || (is_new && session.subscriptions.len() >= self.limits.max_subscriptions)
+        {
             return Err(ReasonCode::QuotaExceeded);
         }
         let subscription = Subscription { options, id };

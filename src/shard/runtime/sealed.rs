@@ -23,6 +23,8 @@ struct ToCore<'a> {
     core: &'a mut Core,
     conn: ConnId,
     now: Time,
+    /// Something was handed on: the rest came with it.
+    is_begun: bool,
 }
 
 impl Sink for ToCore<'_> {
@@ -30,7 +32,11 @@ impl Sink for ToCore<'_> {
         self.core.handle_origin(self.conn, origin);
     }
     fn take(&mut self, plain: &[u8]) {
-        self.core.handle_bytes(self.now, self.conn, plain);
+        if std::mem::replace(&mut self.is_begun, true) {
+            self.core.handle_more_bytes(self.now, self.conn, plain);
+        } else {
+            self.core.handle_bytes(self.now, self.conn, plain);
+        }
     }
 }
 
@@ -102,8 +108,15 @@ impl Shard {
         self.act();
         match flow {
             Flow::Open => self.send_answers(conn),
+            // What the core has not handled yet comes first.
+            Flow::Ended if self.connections.end_when_resumed(conn) => {}
             Flow::Ended => self.end_sealed(conn, CloseCause::Eof),
-            Flow::Failed(_) => self.end_sealed(conn, CloseCause::Error),
+            Flow::Failed(why) => {
+                if let Some((transport, _)) = self.transports.get(conn) {
+                    self.chronicle.transport_failed(transport.origin(), &why, self.now);
+                }
+                self.end_sealed(conn, CloseCause::Error);
+            }
         }
     }
 
@@ -152,7 +165,7 @@ fn receive(
 ) -> Flow {
     let Some((transport, scratch)) = transports.get(conn) else { return Flow::Open };
     let begun = transport.is_handshaking().then(Instant::now);
-    let flow = transport.receive(bytes, scratch, &mut ToCore { core, conn, now });
+    let flow = transport.receive(bytes, scratch, &mut ToCore { core, conn, now, is_begun: false });
     *spent += begun.map_or(Duration::ZERO, |begun| begun.elapsed());
     flow
 }

@@ -80,7 +80,7 @@ fn a_lost_list_of_tables_costs_one_kind_of_record() {
     let opened = open(Directory::take(&folder.0, true).unwrap(), Wall(0), Purpose::Begin).unwrap();
     write(&opened.engine, 0..100, 10);
     opened.engine.sort_into_tables(Space::Retained).unwrap();
-    let session = record::encode_session(Wall(0), "id", 9, None, crate::time::Time::NEVER, None);
+    let session = record::encode_session(Wall(0), "id", 9, None, crate::time::Time::NEVER, None, None);
     let put = [(Space::Session, key::session(1), session.to_vec())];
     opened.engine.repair(&put, &[]).unwrap();
     opened.engine.sort_into_tables(Space::Session).unwrap();
