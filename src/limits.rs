@@ -32,6 +32,9 @@ pub struct Limits {
     pub connect_timeout_ms: u64,
     /// Largest packet a client may send, in bytes; announced in CONNACK, more gets DISCONNECT 0x95.
     pub max_packet: u32,
+    /// Bytes of a CONNECT (or AUTH) that does not come in one piece: so much is kept for somebody of whom nothing is known.
+    /// More ends the connection.
+    pub max_connect: u32,
     /// Receive Maximum towards clients: unfinished QoS 2 publishes a client may have; more gets 0x93.
     pub receive_maximum: u16,
     /// QoS 1 and 2 deliveries in flight to one client (its own Receive Maximum may be lower); further ones queue.
@@ -118,6 +121,7 @@ impl Default for Limits {
             max_sessions: 2_000_000,
             connect_timeout_ms: 10_000,
             max_packet: 2 * 1024 * 1024,
+            max_connect: 256 * 1024,
             receive_maximum: 1024,
             max_inflight: 1024,
             topic_alias_maximum: 64,

@@ -358,6 +358,7 @@ fn without_space_what_must_be_stored_is_refused() {
     old.expect_closed();
     // What need not be stored goes on.
     client.subscribe("plain", 1);
-    client.publish("plain", 1, "2");
+    client.send_publish(&Publish::new("plain", "2").qos(1).id(4));
     client.expect_message("plain", "2");
+    client.expect_ack_code(Kind::Puback, 4, 0);
 }

@@ -7,7 +7,7 @@ use support::*;
 fn written(broker: &Broker, words: &[&str]) -> String {
     let until = std::time::Instant::now() + PATIENCE;
     loop {
-        let text = broker.complained();
+        let text = broker.said();
         if let Some(line) = text.lines().find(|line| words.iter().all(|word| line.contains(word))) {
             return line.to_string();
         }
@@ -38,7 +38,7 @@ fn who_comes_and_goes_is_written_with_the_reason() {
         Client::refused(&broker, &refused, 0x9b);
         let line = written(&broker, &["client refused", &id, "alice", "QoS not supported"]);
         assert!(line.contains(" WARN "), "{line}");
-        assert!(!broker.complained().contains("secret"), "no secret is written");
+        assert!(!broker.said().contains("secret"), "no secret is written");
     }
 }
 
@@ -62,7 +62,7 @@ fn a_lower_level_writes_less() {
     Client::connect(&broker, &Connect::new(Version::V5, &id)).disconnect();
     Client::refused(&broker, &Connect::new(Version::V5, "refused").will(Will::new("t", "x").qos(2)), 0x9b);
     written(&broker, &["client refused"]);
-    assert!(!broker.complained().contains(&id), "{}", broker.complained());
+    assert!(!broker.said().contains(&id), "{}", broker.said());
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn a_storm_of_connections_is_told_by_its_beginning_and_its_number() {
         Client::new(&broker, Version::V4).disconnect();
     }
     written(&broker, &["client connected"]);
-    let lines = |broker: &Broker| broker.complained().lines().count();
+    let lines = |broker: &Broker| broker.said().lines().count();
     let seconds = 1 + 600 / 200;
     assert!(lines(&broker) < 200 * seconds + 20, "{}", lines(&broker));
 }

@@ -134,6 +134,27 @@ fn several_listeners_serve_the_same_broker() {
 }
 
 #[test]
+fn another_user_serves_when_that_is_asked_for() {
+    if !rustix::process::geteuid().is_root() {
+        // Nobody else may become another user, and is told so.
+        return refused_in_a_sentence(&["serve", "--listen", "127.0.0.1:0", "--user", "12345"], "--user");
+    }
+    let broker = Broker::start(2, &["--user", "12345:12346"]);
+    Client::new(&broker, Version::V5).expect_nothing_until_ping();
+    for task in std::fs::read_dir(format!("/proc/{}/task", broker.pid())).unwrap() {
+        let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        let has =
+            |line: &str| status.lines().any(|known| known.split_whitespace().eq(line.split_whitespace()));
+        let name = status.lines().next().unwrap_or_default();
+        assert!(
+            has("Uid: 12345 12345 12345 12345") && has("Gid: 12346 12346 12346 12346"),
+            "{name}: {status}"
+        );
+        assert!(has("Groups: 12346"), "{name}: {status}");
+    }
+}
+
+#[test]
 fn a_signal_ends_every_connection_and_the_program() {
     for shards in [1, 2, 3] {
         for signal in [Signal::TERM, Signal::INT] {

@@ -4,6 +4,7 @@ mod explain;
 mod files;
 pub mod log;
 mod passwd;
+mod privileges;
 mod reload;
 mod store;
 
@@ -141,8 +142,6 @@ fn start(sources: &Sources) -> Result<Running, String> {
     let settings = loaded.check(&usable_cores())?;
     let backends = load_backends(&settings, start)?;
     let warning = files::raise_open_files(settings.limits.max_connections);
-    log::begin(loaded.args.log_level, loaded.args.log_format)
-        .map_err(|error| format!("no thread for the log: {error}"))?;
     probe::probe()?;
     let shards = settings.placement.len();
     let places: Vec<Place> = settings.listeners.iter().map(|listener| listener.place.clone()).collect();
@@ -153,6 +152,11 @@ fn start(sources: &Sources) -> Result<Running, String> {
     let listeners = listener::listen_all(&places, shards).map_err(|error| error.to_string())?;
     let places: Vec<Place> = listeners.iter().map(|listener| listener.place.clone()).collect();
 
+    if let Some(user) = &loaded.args.user {
+        privileges::become_user(user)?;
+    }
+    log::begin(loaded.args.log_level, loaded.args.log_format)
+        .map_err(|error| format!("no thread for the log: {error}"))?;
     // Before the shards, so that a signal is never met by its default.
     let (sender, reports) = unbounded();
     watch_signals(sender.clone()).map_err(|error| format!("signals cannot be watched: {error}"))?;

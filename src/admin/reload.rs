@@ -23,10 +23,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Keys outside listeners whose change is taken up at once. The others need another start: they are about threads and
 /// sockets, or a client was told them in CONNACK and may rely on them.
-const AT_ONCE: [&str; 21] = [
+const AT_ONCE: [&str; 22] = [
     "connect-timeout",
     "jail-time",
     "log-level",
+    "max-connect",
     "max-connections",
     "max-group-queue",
     "max-inflight",

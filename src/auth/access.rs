@@ -136,11 +136,6 @@ pub struct Access {
 }
 
 impl Access {
-    /// Whether rules in memory allow both the same.
-    pub fn has_rights_of(&self, other: &Access) -> bool {
-        self.user == other.user && self.superuser == other.superuser && self.token == other.token
-    }
-
     /// What a client has that did not say who it is.
     pub fn anonymous() -> Access {
         Access {

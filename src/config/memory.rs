@@ -1,12 +1,17 @@
 //! What the bounds add up to: the memory the broker takes when every client does its worst at once.
 use super::Settings;
+use super::listener::{ListenerSettings, TransportName};
 use super::units::Size;
 use crate::net::linger::MAX_LINGERING_BYTES;
 use crate::net::ring::RECEIVE_MEMORY;
+use crate::net::transport::MAX_ANSWERS;
+use crate::net::transport::tls::MAX_KEPT;
 use std::fmt::Write;
 
 /// Bytes of one connection beside what it sends and receives.
 const CONNECTION: u64 = 512;
+/// Bytes of TLS or WebSocket beside what has not come whole and what is not sent.
+const TRANSPORT: u64 = 8192;
 /// Bytes of one session beside its messages and subscriptions.
 const SESSION: u64 = 1024;
 /// Bytes of one subscription with its filter of usual length, here and as interest on other shards.
@@ -26,6 +31,8 @@ struct Part {
 fn parts(settings: &Settings) -> Vec<Part> {
     let (limits, shards) = (&settings.limits, settings.placement.len() as u64);
     let packet = u64::from(limits.max_packet);
+    let has_transport = |listener: &ListenerSettings| listener.transport != TransportName::Tcp;
+    let has_transports = settings.listeners.iter().any(has_transport);
     let part = |what, count: usize, each: u64, keys| Part { what, count: count as u64, each, keys };
     vec![
         part("connections", limits.max_connections, CONNECTION, "max-connections"),
@@ -41,6 +48,12 @@ fn parts(settings: &Settings) -> Vec<Part> {
             packet,
             "max-connections, max-packet",
         ),
+        Part {
+            what: "what TLS and WebSocket keep",
+            count: if has_transports { limits.max_connections as u64 } else { 0 },
+            each: TRANSPORT + (MAX_KEPT + MAX_ANSWERS) as u64,
+            keys: "max-connections",
+        },
         part("sessions", limits.max_sessions, SESSION, "max-sessions"),
         part(
             "queued messages",
@@ -66,6 +79,12 @@ fn parts(settings: &Settings) -> Vec<Part> {
             count: shards * shards,
             each: packet.saturating_mul(limits.overflow_mark as u64),
             keys: "shards, overflow-mark, max-packet",
+        },
+        Part {
+            what: "changes to be stored",
+            count: if settings.store.is_some() { shards } else { 0 },
+            each: limits.store_mark as u64,
+            keys: "shards, store-mark",
         },
         Part { what: "receive buffers", count: shards, each: RECEIVE_MEMORY as u64, keys: "shards" },
         Part { what: "closed connections", count: shards, each: MAX_LINGERING_BYTES as u64, keys: "shards" },

@@ -19,7 +19,7 @@ use listener::ListenerSettings;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use store::{StoreArgs, StoreSettings};
-use units::{Cores, ListenAddress, Size, Span};
+use units::{Cores, ListenAddress, Owner, Size, Span};
 
 /// The port that MQTT has at the IANA.
 pub const DEFAULT_PORT: u16 = 1883;
@@ -77,6 +77,9 @@ pub struct ServeArgs {
     /// Largest packet a client may send (64 to 256M)
     #[arg(long, value_name = "SIZE", default_value_t = Size(Limits::default().max_packet.into()), help_heading = "Connections")]
     pub max_packet: Size,
+    /// Most that is kept of a CONNECT that comes in pieces, from a client that is not yet connected (64 to 256M)
+    #[arg(long, value_name = "SIZE", default_value_t = Size(Limits::default().max_connect.into()), help_heading = "Connections")]
+    pub max_connect: Size,
     /// Unsent bytes of one connection beyond which QoS 0 is dropped and QoS 1 and 2 wait in the queue (1K to 1G)
     #[arg(long, value_name = "SIZE", default_value_t = Size(Limits::default().output_mark as u64), help_heading = "Connections")]
     pub output_mark: Size,
@@ -140,6 +143,9 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_group_queue, value_parser = count(0), help_heading = "Messages")]
     pub max_group_queue: usize,
 
+    /// User (and group) to become once the ports are open and the certificates are read, by name or number; files that are read again later must be readable for it [default: who starts the broker]
+    #[arg(long, value_name = "USER:GROUP", help_heading = "Operation")]
+    pub user: Option<Owner>,
     /// What is written to standard error; info: who comes and goes, too
     #[arg(long, value_name = "LEVEL", default_value = "info", value_enum, help_heading = "Operation")]
     pub log_level: LogLevel,
@@ -262,6 +268,7 @@ impl ServeArgs {
                 Span::millis(100)..=Span::secs(3600),
             )?,
             max_packet: size("--max-packet", self.max_packet, Size(64)..=Size(LARGEST_PACKET))? as u32,
+            max_connect: size("--max-connect", self.max_connect, Size(64)..=Size(LARGEST_PACKET))? as u32,
             receive_maximum: self.receive_maximum,
             max_inflight: self.max_inflight,
             topic_alias_maximum: self.topic_alias_max,

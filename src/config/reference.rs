@@ -25,7 +25,7 @@ seconds. An unknown key or a value that cannot be is refused with its line; noth
 `ringmq config check FILE` says what a file comes to, where each setting is from, and how much memory its bounds add up
 to. `ringmq config sample` prints a file with every key.
 
-SIGHUP makes a running broker read file and environment again. Limits and the rules of listeners (certificates included)
+SIGHUP makes a running broker read the file again. Limits and the rules of listeners (certificates included)
 change at once, for new connections where they are about connecting; a line on standard error names what changes with the
 next start only: threads, addresses, and what clients were told when they connected. A mistake changes nothing. Files of
 certificates are looked at every two seconds and read again when they changed.

@@ -114,7 +114,8 @@ impl FromStr for Owner {
             "" => Ok(None),
             _ => number_of(name, file).map(Some).ok_or_else(|| format!("there is no {what} {name:?} here")),
         };
-        Ok(Owner { user: find(user, "/etc/passwd", "user")?, group: find(group, "/etc/group", "group")? })
+        let (user, group) = (find(user, "/etc/passwd", "user")?, find(group, "/etc/group", "group")?);
+        Ok(Owner { user, group })
     }
 }
 

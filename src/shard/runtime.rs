@@ -185,6 +185,7 @@ impl Shard {
         self.port.begin_turn();
         self.connections.look_again()?;
         self.now = clock(self.start);
+        self.handshake_time = Duration::ZERO;
 
         self.connections.handle_deadlines(self.now);
         if self.core.next_deadline() <= self.now {
@@ -194,7 +195,9 @@ impl Shard {
         while let Some(command) = self.port.poll_command() {
             self.take_command(command);
         }
-        self.take_parked();
+        if self.core.wants_input() {
+            self.take_parked();
+        }
         self.take_events();
         self.take_envelopes();
 
@@ -212,8 +215,7 @@ impl Shard {
         let work = self.more_envelopes
             || !self.dirty.is_empty()
             || self.connections.is_busy()
-            || self.transports.has_parked()
-            || (self.core.wants_input() && self.connections.has_input());
+            || (self.core.wants_input() && (self.connections.has_input() || self.transports.has_parked()));
         let deadline = self.core.next_deadline().min(self.connections.next_deadline());
         let stop = match self.stop_by {
             Some(stop_by) if self.now < stop_by => stop_by,

@@ -52,7 +52,7 @@ impl Broker {
 
     fn command(shards: usize, flags: &[&str], log: &Path) -> Command {
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_ringmq"), "serve"]);
+        command.args(["--pdeathsig", "KILL"]).arg(program()).arg("serve");
         command.args(["--listen", "127.0.0.1:0", "--shards", &shards.to_string()]).args(flags);
         if let Ok(mode) = std::env::var("RINGMQ_TEST_DURABILITY")
             && !flags.contains(&"--data-dir")
@@ -91,6 +91,11 @@ impl Broker {
         Broker { address: *address, shards, log: log.clone(), child: None }
     }
 
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("a broker of one's own").id()
+    }
+
     /// What it has said on standard error so far.
     pub fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
@@ -127,6 +132,11 @@ impl Drop for Broker {
             child.wait().ok();
         }
     }
+}
+
+/// The program under test: the one just built, or the one of `RINGMQ_TEST_PROGRAM`, like a release build.
+pub fn program() -> PathBuf {
+    std::env::var_os("RINGMQ_TEST_PROGRAM").map_or(env!("CARGO_BIN_EXE_ringmq").into(), PathBuf::from)
 }
 
 /// The address in the first line of the output that has one.

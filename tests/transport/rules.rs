@@ -24,6 +24,22 @@ fn a_listener_takes_no_more_connections_than_it_may() {
 }
 
 #[test]
+fn a_stranger_cannot_leave_much_unfinished() {
+    let broker = Broker::start(2, &["--max-connect", "1K"]);
+    for version in BOTH {
+        let connect =
+            |size| Connect::new(version, &unique("c")).user("u").password(vec![b'x'; size]).encode();
+        // In pieces, so that it has to be kept: the length is in the first ones.
+        let mut small = Client::open(&broker, version);
+        connect(500).chunks(7).for_each(|piece| small.send(piece));
+        small.expect_connack();
+        let mut large = Client::open(&broker, version);
+        connect(2000)[..7].chunks(1).for_each(|piece| large.send(piece));
+        large.expect_closed();
+    }
+}
+
+#[test]
 fn settings_that_do_not_fit_together_are_refused() {
     for (listener, named) in [
         ("transport = \"tls\"", "certificate and key"),

@@ -27,7 +27,7 @@ use websocket::{WebSocket, WebSocketFlow};
 /// output waits sealed, the rest in the core's own account.
 pub const SEALED_AT_ONCE: usize = 64 << 10;
 /// Bytes of answers (pongs, handshake messages) a client may leave unread; the connection ends beyond it.
-const MAX_ANSWERS: usize = 256 << 10;
+pub const MAX_ANSWERS: usize = 256 << 10;
 
 /// Buffers that all connections of a shard use in turn.
 #[derive(Default)]

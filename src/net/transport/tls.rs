@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// Bytes of records that may wait for more: a handshake message of 64 KiB (rustls takes no larger one) in its records.
 /// The connection ends beyond it.
-const MAX_KEPT: usize = 96 << 10;
+pub const MAX_KEPT: usize = 96 << 10;
 /// Bytes around the plaintext of one record, at most: header, explicit nonce, content type, tag.
 const RECORD_OVERHEAD: usize = 64;
 /// Plaintext bytes of one record.

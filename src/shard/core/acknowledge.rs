@@ -10,7 +10,7 @@ impl Core {
         let session_slot = self.connections[slot as usize].session;
         let session = &mut self.sessions[session_slot as usize];
         let Some(outgoing) = &mut session.outgoing else { return };
-        let stored = self.store.as_ref().and_then(|_| outgoing.stored(ack.packet_id));
+        let stored = if session.is_stored { outgoing.stored(ack.packet_id) } else { None };
         let is_finished = outgoing.handle_puback(ack.packet_id) == Acknowledged::Finished;
         let goes_on = is_finished && (outgoing.has_waiting() || session.scans > 0);
         if let Some(stored) = stored.filter(|_| is_finished) {
@@ -25,7 +25,7 @@ impl Core {
     pub(super) fn handle_pubrec(&mut self, now: Time, slot: u32, ack: &Ack<'_>) {
         let session_slot = self.connections[slot as usize].session;
         let session = &mut self.sessions[session_slot as usize];
-        let outgoing = session.outgoing.as_ref().filter(|_| self.store.is_some());
+        let outgoing = session.outgoing.as_ref().filter(|_| session.is_stored);
         let stored = outgoing.and_then(|outgoing| outgoing.stored(ack.packet_id));
         let refused = ack.reason.is_error();
         let acknowledged = session
@@ -57,7 +57,7 @@ impl Core {
         let session_slot = self.connections[slot as usize].session;
         let session = &mut self.sessions[session_slot as usize];
         let Some(outgoing) = &mut session.outgoing else { return };
-        let stored = self.store.as_ref().and_then(|_| outgoing.stored(ack.packet_id));
+        let stored = if session.is_stored { outgoing.stored(ack.packet_id) } else { None };
         if outgoing.handle_pubcomp(ack.packet_id) == Acknowledged::Finished {
             if let Some(stored) = stored {
                 self.store_finished(session_slot, stored);

@@ -115,8 +115,8 @@ impl Core {
         if matches!(reason, ReasonCode::ProtocolError | ReasonCode::ReceiveMaximumExceeded) {
             self.counters.protocol_errors += 1;
         }
-        self.drop_held(slot);
-        if self.connections[slot as usize].version == Version::V5 {
+        let can_tell = self.drop_held(slot);
+        if can_tell && self.connections[slot as usize].version == Version::V5 {
             let packet = PacketType::Disconnect;
             let reason_string = self.reason_string(slot, reason);
             let disconnect = Disconnect { reason_string, ..Disconnect::new(reason) };

@@ -3,7 +3,7 @@
 //! The shard that accepted the socket checks CONNECT and asks the id's registrar for the home of its session; the
 //! socket moves there with everything it has sent, and the home decides the rest.
 use super::connection::{Extras, Pending, Phase};
-use super::credentials::Screened;
+use super::credentials::{Screened, same_rights};
 use super::input::Flow;
 use super::{Action, ConnId, Core};
 use crate::auth::access::Access;
@@ -277,10 +277,12 @@ impl Core {
             self.refuse(slot, ReasonCode::QuotaExceeded);
             return Flow::Stop;
         };
-        let before = std::mem::replace(&mut self.sessions[session as usize].access, access);
+        let has_other_rights =
+            self.restricts && !same_rights(&self.sessions[session as usize].access, &access);
+        self.sessions[session as usize].access = access;
         self.attach(now, slot, session, connect);
         self.store_session(session);
-        self.gate_since(slot, changes);
+        self.gate_connack(slot, changes);
         self.counters.connects_accepted += 1;
         self.counters.clients_connected += 1;
         if !self.write_connack(slot, session, connect, session_present, assigned.as_deref(), authentication) {
@@ -289,12 +291,8 @@ impl Core {
             return Flow::Stop;
         }
         if session_present {
-            let has_same_rights = match (&before, &self.sessions[session as usize].access) {
-                (Some(before), Some(access)) => access.has_rights_of(before),
-                _ => false,
-            };
-            if self.restricts && !has_same_rights {
-                // They are remembered with the rights of its last connection.
+            if has_other_rights {
+                // Routes are remembered with the rights of its last connection.
                 self.router.forget_routes();
             }
             self.drop_unreadable(session);

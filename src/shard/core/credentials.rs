@@ -22,6 +22,16 @@ pub(super) enum Screened {
     Ask(Box<Login>),
 }
 
+/// Whether a session that is gone on with has the rights that it had before.
+pub(super) fn same_rights(old: &Option<Rc<Access>>, new: &Option<Rc<Access>>) -> bool {
+    match (old, new) {
+        (Some(old), Some(new)) => {
+            (&old.user, old.superuser, &old.token) == (&new.user, new.superuser, &new.token)
+        }
+        (old, new) => old.is_none() && new.is_none(),
+    }
+}
+
 impl Core {
     /// Where a connection comes from; known until CONNACK.
     fn origin(&self, slot: u32) -> &Origin {

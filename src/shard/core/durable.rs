@@ -126,6 +126,8 @@ pub(super) struct Gated {
     gates: VecDeque<(u64, u64)>,
     /// Bytes that became ready since the first gate.
     released: u64,
+    /// The first thing that is held is CONNACK.
+    begins: bool,
 }
 
 /// The contract with the shell.
@@ -264,7 +266,7 @@ impl Core {
         let connection = &mut self.connections[slot as usize];
         let gated = connection.gated.get_or_insert_with(|| {
             let ready = std::mem::take(&mut connection.output);
-            Box::new(Gated { ready, gates: VecDeque::new(), released: 0 })
+            Box::new(Gated { ready, gates: VecDeque::new(), released: 0, begins: false })
         });
         if gated.gates.back().is_some_and(|(_, last)| *last >= batch) {
             return;
@@ -302,8 +304,12 @@ impl Core {
         match gated.gates.front() {
             Some((end, _)) => {
                 let count = (end - gated.released) as usize;
+                if count == 0 {
+                    return;
+                }
                 connection.output.move_front(count, &mut gated.ready);
                 gated.released = *end;
+                gated.begins = false;
             }
             None => {
                 let count = connection.output.len();
@@ -331,12 +337,21 @@ impl Core {
         self.connections[slot as usize].output.len() <= self.limits.output_mark
     }
 
-    /// The connection ends: what is held will not be sent, and what is written now needs no gate.
-    pub(super) fn drop_held(&mut self, slot: u32) {
-        let connection = &mut self.connections[slot as usize];
-        if let Some(gated) = connection.gated.take() {
-            connection.output = gated.ready;
+    /// CONNACK is about to be written, and leaves when what was changed since `before` is stored.
+    pub(super) fn gate_connack(&mut self, slot: u32, before: u64) {
+        self.gate_since(slot, before);
+        if let Some(gated) = &mut self.connections[slot as usize].gated {
+            gated.begins = true;
         }
+    }
+
+    /// The connection ends: what is held will not be sent, and what is written now needs no gate. False if CONNACK was
+    /// held: then nothing may be written any more ([MQTT-3.2.0-1]).
+    pub(super) fn drop_held(&mut self, slot: u32) -> bool {
+        let connection = &mut self.connections[slot as usize];
+        let Some(gated) = connection.gated.take() else { return true };
+        connection.output = gated.ready;
+        !gated.begins
     }
 }
 
@@ -438,6 +453,9 @@ impl Core {
     /// It has its packet id. A QoS 2 message leaves when this is stored, lest another one gets its id after a crash.
     pub(super) fn store_begun(&mut self, slot: u32, packet_id: u16, is_new: bool) {
         let session = self.connections[slot as usize].session;
+        if !self.sessions[session as usize].is_stored {
+            return;
+        }
         let Some(outgoing) = &self.sessions[session as usize].outgoing else { return };
         let Some(stored) = outgoing.stored(packet_id) else { return };
         let Some(delivery) = outgoing.in_flight(packet_id).cloned() else { return };

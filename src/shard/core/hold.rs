@@ -23,15 +23,15 @@ impl Core {
         self.connections[slot as usize].extras.as_ref().is_some_and(|extras| extras.held.is_some())
     }
 
-    /// Handles what was kept, and reads again.
+    /// Handles what was kept, and reads again unless some of it has to wait once more.
     pub(super) fn go_on(&mut self, now: Time, slot: u32) {
         let conn = self.id(slot);
         let Some(held) = self.connections[slot as usize].extras().held.take() else { return };
         self.connections[slot as usize].last_received = now;
-        self.actions.push_back(Action::Resume { conn });
         self.begin_work();
         self.receive_slice(now, slot, &held);
-        if self.is_live(conn) {
+        if self.is_live(conn) && !self.is_held(slot) {
+            self.actions.push_back(Action::Resume { conn });
             self.connections[slot as usize].shrink();
         }
     }

@@ -80,7 +80,10 @@ impl Core {
                     }
                     bytes = rest;
                 }
-                Ok(Cut::Short { total }) => return self.keep_torn(slot, bytes, total),
+                Ok(Cut::Short { total }) => match self.check_stranger(slot, total) {
+                    Ok(()) => return self.keep_torn(slot, bytes, total),
+                    Err(error) => return self.refuse_bytes(now, slot, error),
+                },
                 Err(error) => return self.refuse_bytes(now, slot, error),
             }
         }
@@ -145,6 +148,7 @@ impl Core {
                 Cut::Short { total } => total,
             };
         }
+        self.check_stranger(slot, torn.total)?;
         let total = torn.total.expect("known by now");
         let missing = total - torn.bytes.len();
         let (now, later) = bytes.split_at(missing.min(bytes.len()));
@@ -159,6 +163,16 @@ impl Core {
         }
         self.connections[slot as usize].extras().torn = Some(torn);
         Ok(None)
+    }
+
+    /// Refuses to keep more for somebody of whom nothing is known than a CONNECT may have.
+    fn check_stranger(&self, slot: u32, total: Option<usize>) -> Result<(), DecodeError> {
+        let limit = self.limits.max_connect;
+        let is_known = self.connections[slot as usize].phase == Phase::Connected;
+        match total.filter(|total| *total > limit as usize && !is_known) {
+            Some(size) => Err(DecodeError::PacketTooLarge { size: size as u32, limit }),
+            None => Ok(()),
+        }
     }
 
     fn keep_torn(&mut self, slot: u32, bytes: &[u8], total: Option<usize>) {

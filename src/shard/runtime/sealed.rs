@@ -91,7 +91,6 @@ impl Shard {
 
     /// Handshakes that had to wait, as many as this turn has time for.
     pub(super) fn take_parked(&mut self) {
-        self.handshake_time = Duration::ZERO;
         while self.handshake_time < HANDSHAKES_PER_TURN
             && let Some((conn, bytes)) = self.transports.unpark()
         {
