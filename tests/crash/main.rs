@@ -110,8 +110,11 @@ fn nothing_acknowledged_is_lost_however_often_the_broker_is_killed() {
 
     // Those who subscribe are there before anything is published.
     let manners = [Manner::Stays, Manner::ComesAndGoes, Manner::Slow, Manner::Shares, Manner::Shares];
+    // Even seeds have a group; docs/DURABILITY.md says what a kill may then do to the order.
+    let has_group = seed % 2 == 0;
     let subscribers: Vec<_> = manners
         .into_iter()
+        .filter(|manner| has_group || *manner != Manner::Shares)
         .enumerate()
         .map(|(number, manner)| {
             let mut subscriber = Subscriber::new(number, manner, scene.clone(), oracle.clone(), rng.next());
@@ -150,7 +153,7 @@ fn nothing_acknowledged_is_lost_however_often_the_broker_is_killed() {
     scene.is_over.store(true, Ordering::Relaxed);
     subscribers.into_iter().for_each(|subscriber| subscriber.join().unwrap());
     println!("{kills} kills, {}", oracle.summary());
-    let verdict = oracle.verdict();
+    let verdict = oracle.verdict(!has_group);
     assert!(verdict.is_empty(), "seed {seed}, {}:\n{}", dir.display(), verdict.join("\n"));
     oracle.check_that_much_happened(kills);
     drop(broker);
