@@ -483,7 +483,15 @@ fn one_retained_topic_above_the_limit_is_not_kept_and_gets_0x97_from_its_owner()
         match broker.shards {
             1 => publisher.expect_ack_code(Kind::Puback, 1, 0x97),
             // The owner of the topic may be another shard, which knows of it later than the publisher's.
-            _ => assert!([0x10, 0x97].contains(&publisher.expect_ack(Kind::Puback, 1))),
+            _ => match publisher.receive() {
+                Packet::Ack(ack) => {
+                    assert!(
+                        (ack.kind, ack.id) == (Kind::Puback, 1) && [0x10, 0x97].contains(&ack.code),
+                        "{ack:?}"
+                    );
+                }
+                other => panic!("expected PUBACK, got {other:?}"),
+            },
         }
         let mut late = Client::new(broker, Version::V5);
         late.subscribe(&topic, 1);
