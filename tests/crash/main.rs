@@ -111,7 +111,7 @@ fn nothing_acknowledged_is_lost_however_often_the_broker_is_killed() {
     // Those who subscribe are there before anything is published.
     let manners = [Manner::Stays, Manner::ComesAndGoes, Manner::Slow, Manner::Shares, Manner::Shares];
     // Even seeds have a group; docs/DURABILITY.md says what a kill may then do to the order.
-    let has_group = seed % 2 == 0;
+    let has_group = seed.is_multiple_of(2);
     let subscribers: Vec<_> = manners
         .into_iter()
         .filter(|manner| has_group || *manner != Manner::Shares)
