@@ -1,5 +1,6 @@
 //! Who may come in: CONNECT's credentials, decided here where it is quick, else by an ordinary thread that is asked
 //! while the connection waits unread.
+use super::connect::pending_client_id;
 use super::connection::{Pending, Phase};
 use super::input::Flow;
 use super::{Action, ConnId, Core};
@@ -116,6 +117,9 @@ impl Core {
             Ok(grant) => grant,
             Err(reason) => return self.turn_away(slot, reason),
         };
+        if self.is_outrun(slot) {
+            return self.drop_connection(slot);
+        }
         let conn = self.id(slot);
         self.actions.push_back(Action::Resume { conn });
         let pending = self.connections[slot as usize].extras().pending.take();
@@ -126,6 +130,21 @@ impl Core {
             self.begin_work();
             self.receive_slice(now, slot, &bytes[length..]);
         }
+    }
+
+    /// Whether a later connection with the same client id was let in while this one waited for its decision: it has
+    /// taken the session over ([MQTT-3.1.4-3]), and must not lose it to the earlier one.
+    fn is_outrun(&self, slot: u32) -> bool {
+        let connection = &self.connections[slot as usize];
+        let pending = connection.extras.as_ref().and_then(|extras| extras.pending.as_ref());
+        let client_id = pending.and_then(pending_client_id);
+        let session = client_id.and_then(|client_id| self.find_session(&client_id));
+        let Some(other) = session.and_then(|session| self.sessions[session as usize].connection) else {
+            return false;
+        };
+        // Given out in sequence, and may wrap.
+        let later = self.connections[other as usize].generation.wrapping_sub(connection.generation);
+        later.cast_signed() > 0
     }
 
     /// Refuses credentials.
