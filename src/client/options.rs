@@ -26,7 +26,7 @@ pub(super) struct CommonArgs {
     /// TCP port to connect to [default: 1883; TLS: 8883; WebSocket: 8080, with TLS 8081]
     #[arg(short = 'p', long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
-    /// Host and more at once: mqtt://[user[:password]@]host[:port]/topic; mqtts:// turns TLS on, ws:// and wss:// WebSocket
+    /// Host and more at once: `mqtt://[user[:password]@]host[:port]/topic`; mqtts:// turns TLS on, ws:// and wss:// WebSocket
     #[arg(short = 'L', long = "url", value_name = "URL", value_parser = Url::parse)]
     url: Option<Url>,
     #[command(flatten)]

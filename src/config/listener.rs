@@ -77,7 +77,7 @@ pub struct ListenerArgs {
     /// Paths that are served [default: all]
     #[arg(long, value_name = "PATH", help_heading = "WebSocket (transports websocket and wss)")]
     pub websocket_path: Vec<String>,
-    /// Origins of web pages that may connect, like https://example.org, or * for all; a page of this very host and port always may
+    /// Origins of web pages that may connect, like `https://example.org`, or * for all; a page of this very host and port always may
     #[arg(long, value_name = "ORIGIN", help_heading = "WebSocket (transports websocket and wss)")]
     pub websocket_origin: Vec<String>,
     /// Largest frame a client may send
