@@ -1,7 +1,9 @@
 //! Kills the broker again and again while clients publish and subscribe, and checks that nothing that was
 //! acknowledged is lost, no QoS 2 message comes twice, and order is kept.
 //!
-//! A short run with a fixed seed belongs to the tests; `scripts/crash-test` makes long ones. `RINGMQ_CRASH_KILLS`,
+//! The same with power cuts: what the broker has not flushed is taken from its files as well (`tests/support/disk.rs`).
+//!
+//! Short runs with a fixed seed belong to the tests; `scripts/crash-test` makes long ones. `RINGMQ_CRASH_KILLS`,
 //! `RINGMQ_CRASH_SEED` and `RINGMQ_CRASH_FLAGS` are how it says what it wants.
 #[path = "../support/mod.rs"]
 mod support;
@@ -20,10 +22,12 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 use subscriber::{Manner, Subscriber};
+use support::disk::{Disk, Left};
 use support::{Broker, Signal};
 
-/// Kills of the run that belongs to the tests.
-const KILLS: u32 = 12;
+/// Kills of the run that belongs to the tests, and power cuts.
+const KILLS: u64 = 12;
+const CUTS: u64 = 8;
 /// How long the clients may take to finish when the killing is over.
 const FINISH: Duration = Duration::from_secs(120);
 
@@ -69,17 +73,17 @@ fn from_environment(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
 }
 
-fn data_dir() -> PathBuf {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("crash-{}", std::process::id()));
+fn data_dir(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
     std::fs::remove_dir_all(&path).ok();
     path
 }
 
 /// Starts the broker. The kernel gives the memory of a killed broker's rings back when it has time, and until then may
 /// have none for the next; any other reason not to start is a failure.
-fn start_again(shards: usize, flags: &[&str]) -> Broker {
+fn start_again(shards: usize, flags: &[&str], environment: &[(&str, PathBuf)]) -> Broker {
     for _ in 0..50 {
-        match std::panic::catch_unwind(|| Broker::start(shards, flags)) {
+        match std::panic::catch_unwind(|| Broker::start_in(shards, flags, environment)) {
             Ok(broker) => return broker,
             Err(why) => {
                 let said = why.downcast_ref::<String>().map_or("", String::as_str);
@@ -88,15 +92,27 @@ fn start_again(shards: usize, flags: &[&str]) -> Broker {
             }
         }
     }
-    Broker::start(shards, flags)
+    Broker::start_in(shards, flags, environment)
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_however_often_the_broker_is_killed() {
-    let kills = from_environment("RINGMQ_CRASH_KILLS", KILLS.into());
+    let dir = data_dir("crash");
+    run(&dir, None, KILLS);
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_however_often_the_power_is_cut() {
+    let dir = data_dir("power");
+    run(&dir, Some(&Disk::new(&dir)), CUTS);
+}
+
+/// Kills the broker; with a `disk`, cuts the power as well.
+fn run(dir: &Path, disk: Option<&Disk>, kills: u64) {
+    let kills = from_environment("RINGMQ_CRASH_KILLS", kills);
     let seed = from_environment("RINGMQ_CRASH_SEED", 1);
     let more = std::env::var("RINGMQ_CRASH_FLAGS").unwrap_or_default();
-    let dir = data_dir();
+    let environment = disk.map_or_else(Vec::new, Disk::environment);
     let mut flags: Vec<&str> = vec!["--data-dir", dir.to_str().unwrap(), "--max-queued-messages", "1000000"];
     flags.extend(["--max-queued-bytes", "1G", "--min-free-space", "0", "--sys-interval", "0"]);
     flags.extend(more.split_whitespace());
@@ -105,7 +121,7 @@ fn nothing_acknowledged_is_lost_however_often_the_broker_is_killed() {
     let mut rng = Rng(seed);
     let scene = Arc::new(Scene::default());
     let oracle = Arc::new(Oracle::default());
-    let mut broker = Broker::start(1 + rng.below(3) as usize, &flags);
+    let mut broker = start_again(1 + rng.below(3) as usize, &flags, &environment);
     *scene.address.lock().unwrap() = Some(broker.address);
 
     // Those who subscribe are there before anything is published.
@@ -129,13 +145,19 @@ fn nothing_acknowledged_is_lost_however_often_the_broker_is_killed() {
         })
         .collect();
 
+    let mut taken = (0, 0);
     for kill in 1..=kills {
         oracle.wait_for_more(rng.below(60));
         thread::sleep(Duration::from_millis(rng.below(20)));
         *scene.address.lock().unwrap() = None;
         broker.signal(Signal::KILL);
         broker.wait_for_exit();
-        broker = start_again(1 + rng.below(3) as usize, &flags);
+        if let Some(disk) = disk {
+            let left = if rng.below(3) == 0 { Left::Nothing } else { Left::ByChance };
+            let now = disk.cut_power(left, &mut || rng.next());
+            taken = (taken.0 + now.sectors, taken.1 + now.entries);
+        }
+        broker = start_again(1 + rng.below(3) as usize, &flags, &environment);
         *scene.address.lock().unwrap() = Some(broker.address);
         if kill % 50 == 0 {
             println!("{kill} kills, {}", oracle.summary());
@@ -153,9 +175,13 @@ fn nothing_acknowledged_is_lost_however_often_the_broker_is_killed() {
     scene.is_over.store(true, Ordering::Relaxed);
     subscribers.into_iter().for_each(|subscriber| subscriber.join().unwrap());
     println!("{kills} kills, {}", oracle.summary());
+    if disk.is_some() {
+        println!("power cuts took {} sectors and {} entries of folders", taken.0, taken.1);
+        assert!(kills == 0 || taken.0 > 0, "the cuts took nothing");
+    }
     let verdict = oracle.verdict(!has_group);
     assert!(verdict.is_empty(), "seed {seed}, {}:\n{}", dir.display(), verdict.join("\n"));
     oracle.check_that_much_happened(kills);
     drop(broker);
-    std::fs::remove_dir_all(&dir).ok();
+    std::fs::remove_dir_all(dir).ok();
 }

@@ -42,8 +42,15 @@ impl Broker {
     /// A broker of the caller's own. It must not outlive the calling thread: the kernel ends it with that thread,
     /// so that a killed test program leaves nothing behind.
     pub fn start(shards: usize, flags: &[&str]) -> Broker {
+        Broker::start_in(shards, flags, &[])
+    }
+
+    /// The same with more variables in its environment.
+    pub fn start_in(shards: usize, flags: &[&str], environment: &[(&str, PathBuf)]) -> Broker {
         let log = log_file();
-        let mut child = Broker::command(shards, flags, &log).spawn().expect("start ringmq");
+        let mut command = Broker::command(shards, flags, &log);
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        let mut child = command.spawn().expect("start ringmq");
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let address = announced(&mut lines, &log);
         thread::spawn(move || lines.for_each(drop));
@@ -106,6 +113,11 @@ impl Broker {
         let pid = self.child.as_ref().expect("a broker of one's own").id();
         let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Whether the program runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().expect("a broker of one's own").try_wait().unwrap().is_none()
     }
 
     /// Waits until the program has ended.

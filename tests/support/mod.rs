@@ -18,6 +18,7 @@ mod client;
 mod connect;
 mod data_dir;
 mod delivery;
+pub mod disk;
 mod packet;
 mod property;
 pub mod table;

@@ -68,7 +68,7 @@ impl Directory {
             _ => format!("the data directory {shown} cannot be {what}: {error}"),
         };
         if is_writable {
-            match fs::create_dir(path) {
+            match fs::create_dir(path).and_then(|()| sync_parent(path)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -168,6 +168,12 @@ impl Directory {
         file.sync_all()?;
         Ok(path)
     }
+}
+
+/// Makes the name of a new folder durable.
+fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Links to all files below a folder; journals, which are written in place, are copied.

@@ -95,6 +95,11 @@ pub fn open(directory: Directory, wall: Wall, purpose: Purpose) -> Result<Opened
     run += u32::from(purpose == Purpose::Begin);
     let runs = (Space::Meta, Key::from_slice(RUNS), record::encode_number(run).to_vec());
     engine.repair(&[runs], &removed).map_err(cannot)?;
+    if purpose == Purpose::Begin {
+        // The engine leaves some new folders to the file system's mercy: a file that is flushed, in a folder that is not,
+        // may be gone after a power cut.
+        sync_folders(directory.path()).map_err(io)?;
+    }
     Ok(Opened { directory, engine, recovered, set_aside, run })
 }
 
@@ -151,11 +156,20 @@ fn rebuild(directory: &Directory, records: &Records, set_aside: &mut [SetAside])
     let put: Vec<_> =
         records.iter().map(|((space, key), value)| (*space, key.clone(), value.clone())).collect();
     engine.repair(&put, &[]).map_err(|error| sentence(&error))?;
-    sync_folder(directory.path()).map_err(|error| error.to_string())?;
+    fs::File::open(directory.path())
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| error.to_string())?;
     Ok(engine)
 }
 
-fn sync_folder(path: &Path) -> std::io::Result<()> {
+/// Makes the entries of a folder and of all below it durable.
+fn sync_folders(path: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_folders(&entry.path())?;
+        }
+    }
     fs::File::open(path)?.sync_all()
 }
 
