@@ -1,5 +1,6 @@
 //! Keep alive: one and a half periods of silence end a connection, and nothing shorter does.
 mod support;
+use std::thread;
 use std::time::{Duration, Instant};
 use support::*;
 
@@ -12,6 +13,22 @@ fn silence_of_one_and_a_half_periods_closes_the_connection() {
         // Never early: the period is what the client may rely on.
         assert!(sent.elapsed() >= Duration::from_millis(1490), "{:?}", sent.elapsed());
     });
+}
+
+#[test]
+fn a_broker_that_was_stopped_reads_before_it_judges() {
+    for shards in [1, 2] {
+        let broker = Broker::start(shards, &[]);
+        let connect = |version| Client::connect(&broker, &Connect::new(version, &unique("k")).keep_alive(1));
+        let mut clients = BOTH.map(connect);
+        broker.signal(Signal::STOP);
+        clients.iter_mut().for_each(|client| client.send(&ping()));
+        thread::sleep(Duration::from_millis(3_000));
+        broker.signal(Signal::CONT);
+        clients.iter_mut().for_each(|client| assert_eq!(client.receive(), Packet::Pingresp));
+        // Silence counts from then on again.
+        clients.iter_mut().for_each(|client| client.expect_disconnect(0x8d));
+    }
 }
 
 #[test]

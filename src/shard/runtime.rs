@@ -38,6 +38,10 @@ const INPUT_PER_TURN: usize = 256 << 10;
 const EXECUTOR_MEMORY: usize = 64 << 10;
 /// Entries of glommio's own rings, which we hardly use.
 const EXECUTOR_RING: usize = 16;
+/// Milliseconds by which a turn comes too late when the process was stopped, or its machine was.
+const STALL_MS: u64 = 1_000;
+/// Milliseconds after a stall in which nothing expires: what clients sent in the meantime is read first.
+const STALL_GRACE_MS: u64 = 100;
 /// Milliseconds beyond [`Limits::shutdown_ms`] after which a shard ends even if its core has not stopped.
 const STOP_MARGIN_MS: u64 = 500;
 
@@ -124,6 +128,10 @@ struct Shard {
     start: Instant,
     /// The clock as it was at the start of this turn.
     now: Time,
+    /// When this turn was to begin at the latest.
+    due: Time,
+    /// Nothing expires before.
+    expires_from: Time,
     /// Peers whose ring was full.
     blocked: Vec<usize>,
     /// Connections that gained output while the last turn was sending.
@@ -159,6 +167,8 @@ impl Shard {
             limits,
             start,
             now,
+            due: now,
+            expires_from: now,
             blocked: Vec::new(),
             dirty: Vec::new(),
             more_envelopes: false,
@@ -187,10 +197,15 @@ impl Shard {
         self.now = clock(self.start);
         self.handshake_time = Duration::ZERO;
 
-        self.connections.handle_deadlines(self.now);
-        if self.core.next_deadline() <= self.now {
-            self.core.handle_deadlines(self.now);
-            self.act();
+        if self.now.since(self.due) > STALL_MS {
+            self.expires_from = self.now + STALL_GRACE_MS;
+        }
+        if self.expires_from <= self.now {
+            self.connections.handle_deadlines(self.now);
+            if self.core.next_deadline() <= self.now {
+                self.core.handle_deadlines(self.now);
+                self.act();
+            }
         }
         while let Some(command) = self.port.poll_command() {
             self.take_command(command);
@@ -216,13 +231,14 @@ impl Shard {
             || !self.dirty.is_empty()
             || self.connections.is_busy()
             || (self.core.wants_input() && (self.connections.has_input() || self.transports.has_parked()));
-        let deadline = self.core.next_deadline().min(self.connections.next_deadline());
+        let deadline = self.core.next_deadline().min(self.connections.next_deadline()).max(self.expires_from);
         let stop = match self.stop_by {
             Some(stop_by) if self.now < stop_by => stop_by,
             Some(stop_by) => stop_by + STOP_MARGIN_MS,
             None => Time::NEVER,
         };
         let deadline = deadline.min(stop);
+        self.due = deadline.max(self.now);
         if work || deadline <= self.now || !self.port.fall_asleep(&self.blocked) {
             return Wait::No;
         }
