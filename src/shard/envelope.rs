@@ -92,6 +92,8 @@ pub enum Envelope {
     },
     /// A connection moves to its session's home.
     Handoff(Box<Handoff>),
+    /// The sender is being shut down, and has sent every will that goes out with it.
+    WillsSent,
     /// A shard's counters, for `$SYS`.
     Counters(Box<Counters>),
 }

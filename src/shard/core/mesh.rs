@@ -21,6 +21,7 @@ impl Core {
             | Envelope::Home { .. }
             | Envelope::Ended { .. }
             | Envelope::Handoff(_)
+            | Envelope::WillsSent
             | Envelope::Counters(_) => self.counters.envelopes_control += 1,
         }
         self.outboxes[usize::from(to)].push_back(envelope);
@@ -59,6 +60,7 @@ impl Core {
             Envelope::Home { client, connection, home } => self.handle_home(now, client, connection, home),
             Envelope::Ended { client } => self.registrar.handle_ended(client),
             Envelope::Handoff(handoff) => self.handle_handoff(now, *handoff),
+            Envelope::WillsSent => self.handle_wills_sent(now),
             Envelope::Counters(counters) => self.handle_counters(from, *counters),
         }
     }

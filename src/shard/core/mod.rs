@@ -222,6 +222,8 @@ pub struct Core {
     counters: Counters,
     sys: Sys,
     stopping: Stopping,
+    /// Shards that have sent their last wills.
+    peers_without_wills: u8,
     notices: Notices,
     /// Absent where nothing survives the process.
     store: Option<Box<Store>>,
@@ -264,6 +266,7 @@ impl Core {
             counters: Counters::default(),
             sys: Sys::new(shards),
             stopping: Stopping::No,
+            peers_without_wills: 0,
             notices: Notices::default(),
             store: None,
             work: 0,

@@ -3,11 +3,12 @@ use super::Core;
 use super::connection::Phase;
 use super::deadlines::Timer;
 use crate::codec::ReasonCode;
+use crate::shard::envelope::Envelope;
 use crate::time::Time;
 
-/// Milliseconds between the wills and the end of the connections, so that the wills of one shard reach the
-/// subscribers of another.
-const WILLS_MS: u64 = 50;
+/// Milliseconds that a shard waits, at most and within [`crate::limits::Limits::shutdown_ms`], for the wills of the others to reach its
+/// subscribers. A shard that is too busy to say that it has sent them cannot keep the broker from ending.
+const WILLS_MS: u64 = 1_000;
 
 /// How far a shutdown has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,7 +33,25 @@ impl Core {
                 self.release_will(session);
             }
         }
-        self.timers.insert(now + WILLS_MS, Timer::Shutdown);
+        // What is published must be on its way before the others hear that it is.
+        self.settle(now);
+        for peer in self.peers() {
+            self.send(peer, Envelope::WillsSent);
+        }
+        self.timers.insert(now + WILLS_MS.min(self.limits.shutdown_ms), Timer::Shutdown);
+        self.end_if_wills_are_sent(now);
+    }
+
+    /// Another shard's wills are all here: rings keep the order.
+    pub(super) fn handle_wills_sent(&mut self, now: Time) {
+        self.peers_without_wills += 1;
+        self.end_if_wills_are_sent(now);
+    }
+
+    fn end_if_wills_are_sent(&mut self, now: Time) {
+        if self.stopping == Stopping::Wills && self.peers_without_wills == self.shards - 1 {
+            self.end_shutdown(now);
+        }
     }
 
     /// Whether a will waits in the store for its time, which is not the end of the broker.
@@ -54,6 +73,9 @@ impl Core {
 
     /// Tells version 5 clients why they are closed (0x8B), and closes all.
     pub(super) fn end_shutdown(&mut self, now: Time) {
+        if self.stopping == Stopping::Done {
+            return;
+        }
         let connections: Vec<u32> = self.connections.iter().map(|(slot, _)| slot as u32).collect();
         for slot in connections {
             match self.connections[slot as usize].phase {
