@@ -103,6 +103,7 @@ fn mosquitto_ctrl_works_as_it_is() {
     for (args, expected) in [
         (&["createClient", "ann", "-p", "x"][..], "already exists"),
         (&["addClientRole", "ann", "none"], "not found"),
+        (&["addGroupClient", "staff", "bob"], "already in this group"),
         (&["deleteRole", "none"], "not found"),
         (&["getClient", "none"], "not found"),
     ] {
@@ -161,13 +162,35 @@ fn only_who_may_publish_there_gives_commands() {
 }
 
 #[test]
+fn no_default_opens_the_control() {
+    let broker = Broker::start(1, &["--dynsec-file", &file(), "--allow-anonymous"]);
+    let mut admin = Client::connect(&broker, &user("admin", "adminpw"));
+    let everything = r#"{"commands":[{"command":"setDefaultACLAccess","acls":[
+        {"acltype":"publishClientSend","allow":true},{"acltype":"publishClientReceive","allow":true},
+        {"acltype":"subscribe","allow":true}]},{"command":"createClient","username":"eve","password":"pw"}]}"#;
+    admin.publish(TOPIC, 1, everything);
+    assert!(!String::from_utf8(admin.expect_publish().payload).unwrap().contains("error"));
+    for connect in [user("eve", "pw"), Connect::new(Version::V5, &unique("c"))] {
+        let mut client = Client::connect(&broker, &connect);
+        assert_eq!(client.subscribe_codes(&[(RESPONSES, 0), ("a/b", 0)]), [NOT_AUTHORIZED, 0]);
+        let id = client.fresh_id();
+        client.send_publish(&Publish::new(TOPIC, "{}").qos(1).id(id));
+        client.expect_ack_code(Kind::Puback, id, NOT_AUTHORIZED);
+        client.publish("a/b", 0, "by default");
+        client.expect_message("a/b", "by default");
+    }
+    // The filter # of an administrator takes $CONTROL in, as with Mosquitto.
+    assert_eq!(admin.subscribe_codes(&[("$CONTROL/#", 0)]), [0]);
+}
+
+#[test]
 fn messages_that_are_no_commands_are_answered() {
     let path = file();
     let broker = Broker::start(1, &["--dynsec-file", &path]);
     let mut admin = Client::connect(&broker, &user("admin", "adminpw"));
     for (payload, expected) in [
         ("", "Payload not valid JSON"),
-        ("[]", "Payload not valid JSON"),
+        ("[]", "Invalid/missing commands"),
         ("{}", "Invalid/missing commands"),
         (r#"{"commands":[1]}"#, "Command not an object"),
         (r#"{"commands":[{}]}"#, "Missing command"),
@@ -177,13 +200,14 @@ fn messages_that_are_no_commands_are_answered() {
         ),
         (
             r#"{"commands":[{"command":"createRole","rolename":"r","acls":[{"acltype":"x","topic":"t"}]}]}"#,
-            "Invalid/missing acltype",
+            "Unknown acltype",
         ),
         (r#"{"commands":[{"command":"createClient","username":1}]}"#, "Invalid/missing username"),
         (
             r#"{"commands":[{"command":"createClient","username":"x","roles":[{"rolename":"none"}]}]}"#,
             "Role not found",
         ),
+        (r#"{"commands":[{"command":"createRole","rolename":"\uffffx"}]}"#, "Role name not valid UTF-8"),
         (r#"{"commands":[{"command":"getClient","username":"x"}]}"#, "Client not found"),
         (r#"{"commands":[{"command":"getDetails"}]}"#, r#""clientCount":1"#),
     ] {

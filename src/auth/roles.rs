@@ -128,7 +128,8 @@ impl Roles {
             Operation::Subscribe => (self.default.subscribe, "subscribe"),
             Operation::Unsubscribe => (self.default.unsubscribe, "unsubscribe"),
         };
-        match (allowed, operation) {
+        // The broker's own control is nobody's unless a role says so.
+        match (allowed && !topic.starts_with("$CONTROL"), operation) {
             (true, _) => Ruling::Allow(RuleName::Default(name)),
             (false, Operation::Unsubscribe) => Ruling::Deny(RuleName::Default(name)),
             (false, _) => Ruling::Unknown,
@@ -144,7 +145,10 @@ impl Role {
         let filters = |literal, pattern| {
             of(literal)
                 .find(|acl| acl.pattern.is(subject, topic))
-                .or_else(|| of(pattern).find(|acl| acl.pattern.covers(subject, topic)))
+                // Alone, # takes in the filters of $SYS and its like too, as with Mosquitto.
+                .or_else(|| {
+                    of(pattern).find(|acl| acl.pattern.text() == "#" || acl.pattern.covers(subject, topic))
+                })
         };
         match operation {
             Operation::Publish => topics(AclType::PublishClientSend),

@@ -3,7 +3,8 @@
 //! Names, fields and texts of errors are Mosquitto's. Where Mosquitto sends clients away so that they come back with
 //! other rights, the new rights hold at once here; away go those whose credentials are not good any more.
 use super::state::{
-    About, AclEntry, Client, Group, MAX_ENTRIES, MAX_PRIORITY, Member, RoleEntry, RoleRef, State, compile_acl,
+    About, AclEntry, Client, Group, MAX_ENTRIES, MAX_PRIORITY, Member, NO_PRIORITY, RoleEntry, RoleRef,
+    State, compile_acl,
 };
 use serde_json::{Map, Value, json};
 
@@ -26,7 +27,7 @@ type Answer = Result<Option<Value>, String>;
 /// Carries out all commands of a message; those that fail change nothing and say why.
 pub fn run(state: &mut State, payload: &[u8]) -> (String, Changes) {
     let mut changes = Changes::default();
-    let Ok(Value::Object(request)) = serde_json::from_slice::<Value>(payload) else {
+    let Ok(request) = serde_json::from_slice::<Value>(payload) else {
         return (failed("Payload not valid JSON"), changes);
     };
     let Some(Value::Array(commands)) = request.get("commands") else {
@@ -97,6 +98,20 @@ impl Fields<'_> {
         text.ok_or(format!("Invalid/missing {field}"))
     }
 
+    /// What names something: text as it may be in a packet.
+    fn name(&self, field: &str) -> Result<&str, String> {
+        let name = self.required(field)?;
+        if name.chars().all(is_ordinary) {
+            return Ok(name);
+        }
+        let what = match field {
+            "username" => "Username",
+            "groupname" => "Group name",
+            _ => "Role name",
+        };
+        Err(format!("{what} not valid UTF-8"))
+    }
+
     fn flag(&self, field: &str) -> Result<Option<bool>, String> {
         match self.0.get(field) {
             None => Ok(None),
@@ -112,8 +127,8 @@ impl Fields<'_> {
         }
     }
 
-    fn priority(&self) -> Result<i64, String> {
-        Ok(self.number("priority")?.unwrap_or(0).clamp(-MAX_PRIORITY, MAX_PRIORITY))
+    fn priority(&self, default: i64) -> Result<i64, String> {
+        Ok(self.number("priority")?.unwrap_or(default).clamp(-MAX_PRIORITY, MAX_PRIORITY))
     }
 
     /// Replaces what people call it, where that is given.
@@ -149,7 +164,7 @@ impl Fields<'_> {
         let acl = AclEntry {
             acltype: self.required("acltype")?.to_string(),
             topic: self.required("topic")?.to_string(),
-            priority: self.priority()?,
+            priority: self.priority(0)?,
             allow: self.flag("allow")?.unwrap_or(false),
         };
         compile_acl(&acl)?;
@@ -163,12 +178,12 @@ impl Fields<'_> {
 }
 
 fn put_role(roles: &mut Vec<RoleRef>, state: &State, fields: &Fields<'_>) -> Result<(), String> {
-    let rolename = fields.required("rolename")?.to_string();
+    let rolename = fields.name("rolename")?.to_string();
     if !state.roles.contains_key(&rolename) {
         return Err("Role not found".to_string());
     }
     roles.retain(|role| role.rolename != rolename);
-    roles.push(RoleRef { rolename, priority: fields.priority()? });
+    roles.push(RoleRef { rolename, priority: fields.priority(NO_PRIORITY)? });
     Ok(())
 }
 
@@ -182,22 +197,27 @@ fn set_groups(state: &mut State, username: &str, fields: &Fields<'_>) -> Result<
     let Some(list) = fields.list("groups")? else { return Ok(()) };
     state.groups.values_mut().for_each(|group| group.clients.retain(|member| member.username != username));
     for entry in list {
-        let group = state.groups.get_mut(entry.required("groupname")?).ok_or("Group not found")?;
-        put_member(group, username, entry.priority()?);
+        let group = state.groups.get_mut(entry.name("groupname")?).ok_or("Group not found")?;
+        put_member(group, username, entry.priority(NO_PRIORITY)?);
     }
     Ok(())
 }
 
 fn client<'a>(state: &'a mut State, fields: &Fields<'_>) -> Result<&'a mut Client, String> {
-    state.clients.get_mut(fields.required("username")?).ok_or("Client not found".to_string())
+    state.clients.get_mut(fields.name("username")?).ok_or("Client not found".to_string())
 }
 
 fn group<'a>(state: &'a mut State, fields: &Fields<'_>) -> Result<&'a mut Group, String> {
-    state.groups.get_mut(fields.required("groupname")?).ok_or("Group not found".to_string())
+    state.groups.get_mut(fields.name("groupname")?).ok_or("Group not found".to_string())
 }
 
 fn role<'a>(state: &'a mut State, fields: &Fields<'_>) -> Result<&'a mut RoleEntry, String> {
-    state.roles.get_mut(fields.required("rolename")?).ok_or("Role not found".to_string())
+    state.roles.get_mut(fields.name("rolename")?).ok_or("Role not found".to_string())
+}
+
+/// Neither a control character nor one that Unicode sets apart for no use.
+fn is_ordinary(c: char) -> bool {
+    !c.is_control() && u32::from(c) & 0xfffe != 0xfffe && !('\u{fdd0}'..='\u{fdef}').contains(&c)
 }
 
 fn room(count: usize) -> Result<(), String> {
@@ -242,7 +262,7 @@ fn run_one(state: &mut State, name: &str, fields: &Fields<'_>, changes: &mut Cha
             })));
         }
         "createClient" => {
-            let username = fields.required("username")?;
+            let username = fields.name("username")?;
             if state.clients.contains_key(username) {
                 return Err("Client already exists".to_string());
             }
@@ -285,7 +305,10 @@ fn run_one(state: &mut State, name: &str, fields: &Fields<'_>, changes: &mut Cha
             changes.ended.push(username);
         }
         "setClientPassword" => {
-            let password = fields.required("password")?.to_string();
+            let password = fields.optional("password")?.ok_or("Invalid/missing password")?.to_string();
+            if password.is_empty() {
+                return Err("Empty password is not allowed".to_string());
+            }
             let known = client(state, fields)?;
             known.set_password(&password)?;
             changes.ended.push(known.username.clone());
@@ -316,7 +339,7 @@ fn run_one(state: &mut State, name: &str, fields: &Fields<'_>, changes: &mut Cha
             return list("clients", &state.clients, fields, |name| show_client(state, name));
         }
         "createGroup" => {
-            let groupname = fields.required("groupname")?.to_string();
+            let groupname = fields.name("groupname")?.to_string();
             if state.groups.contains_key(&groupname) {
                 return Err("Group already exists".to_string());
             }
@@ -331,11 +354,11 @@ fn run_one(state: &mut State, name: &str, fields: &Fields<'_>, changes: &mut Cha
             let roles = fields.roles(state)?;
             let mut members = Vec::new();
             for entry in fields.list("clients")?.unwrap_or_default() {
-                let username = entry.required("username")?.to_string();
+                let username = entry.name("username")?.to_string();
                 if !state.clients.contains_key(&username) {
                     return Err("Client not found".to_string());
                 }
-                members.push((username, entry.priority()?));
+                members.push((username, entry.priority(NO_PRIORITY)?));
             }
             let is_given = fields.0.contains_key("clients");
             let known = group(state, fields)?;
@@ -357,13 +380,21 @@ fn run_one(state: &mut State, name: &str, fields: &Fields<'_>, changes: &mut Cha
         }
         "addGroupRole" => {
             let mut roles = group(state, fields)?.roles.clone();
+            let rolename = fields.name("rolename")?;
+            if roles.iter().any(|role| role.rolename == rolename) {
+                return Err("Group is already in this role".to_string());
+            }
             put_role(&mut roles, state, fields)?;
             group(state, fields)?.roles = roles;
         }
         "removeGroupRole" => remove_role(&mut group(state, fields)?.roles, fields)?,
         "addGroupClient" => {
             let username = client(state, fields)?.username.clone();
-            put_member(group(state, fields)?, &username, fields.priority()?);
+            let known = group(state, fields)?;
+            if known.clients.iter().any(|member| member.username == username) {
+                return Err("Client is already in this group".to_string());
+            }
+            put_member(known, &username, fields.priority(NO_PRIORITY)?);
         }
         "removeGroupClient" => {
             let username = client(state, fields)?.username.clone();
@@ -384,7 +415,7 @@ fn run_one(state: &mut State, name: &str, fields: &Fields<'_>, changes: &mut Cha
             return Ok(Some(json!({"group": {"groupname": groupname}})));
         }
         "createRole" => {
-            let rolename = fields.required("rolename")?.to_string();
+            let rolename = fields.name("rolename")?.to_string();
             if state.roles.contains_key(&rolename) {
                 return Err("Role already exists".to_string());
             }
@@ -440,7 +471,7 @@ fn run_one(state: &mut State, name: &str, fields: &Fields<'_>, changes: &mut Cha
 }
 
 fn remove_role(roles: &mut Vec<RoleRef>, fields: &Fields<'_>) -> Result<(), String> {
-    let rolename = fields.required("rolename")?;
+    let rolename = fields.name("rolename")?;
     roles.retain(|role| role.rolename != rolename);
     Ok(())
 }
@@ -475,8 +506,17 @@ fn show_about(object: &mut Map<String, Value>, about: &About) {
 }
 
 fn show_roles(roles: &[RoleRef]) -> Value {
-    let show = |role: &RoleRef| json!({"rolename": role.rolename, "priority": role.priority});
-    Value::Array(roles.iter().map(show).collect())
+    Value::Array(roles.iter().map(|role| ranked("rolename", &role.rolename, role.priority)).collect())
+}
+
+/// A name with its priority, if it has one.
+fn ranked(field: &str, name: &str, priority: i64) -> Value {
+    let mut object = Map::new();
+    object.insert(field.to_string(), json!(name));
+    if priority != NO_PRIORITY {
+        object.insert("priority".to_string(), json!(priority));
+    }
+    Value::Object(object)
 }
 
 /// Everything but the password.
@@ -494,7 +534,7 @@ fn show_client(state: &State, username: &str) -> Value {
     object.insert("roles".to_string(), show_roles(&client.roles));
     let memberships = state.groups.values().filter_map(|group| {
         let member = group.clients.iter().find(|member| member.username == username)?;
-        Some(json!({"groupname": group.groupname, "priority": member.priority}))
+        Some(ranked("groupname", &group.groupname, member.priority))
     });
     object.insert("groups".to_string(), Value::Array(memberships.collect()));
     Value::Object(object)
@@ -506,7 +546,7 @@ fn show_group(state: &State, groupname: &str) -> Value {
     object.insert("groupname".to_string(), json!(groupname));
     show_about(&mut object, &group.about);
     object.insert("roles".to_string(), show_roles(&group.roles));
-    let show = |member: &Member| json!({"username": member.username, "priority": member.priority});
+    let show = |member: &Member| ranked("username", &member.username, member.priority);
     object.insert("clients".to_string(), Value::Array(group.clients.iter().map(show).collect()));
     Value::Object(object)
 }

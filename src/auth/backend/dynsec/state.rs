@@ -13,6 +13,8 @@ use std::sync::Arc;
 pub const MAX_ENTRIES: usize = 1_000_000;
 /// Rounds of PBKDF2 for passwords that are set here: some 15 ms of one core.
 const ROUNDS: u32 = 20_000;
+/// The priority of roles and members that are given none.
+pub const NO_PRIORITY: i64 = -1;
 /// Priorities that there are, either way from zero.
 pub const MAX_PRIORITY: i64 = 100_000;
 
@@ -33,7 +35,7 @@ pub struct RoleRef {
     /// Its name.
     pub rolename: String,
     /// Higher is asked earlier.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default = "no_priority", skip_serializing_if = "has_no_priority")]
     pub priority: i64,
 }
 
@@ -43,7 +45,7 @@ pub struct Member {
     /// Its user name.
     pub username: String,
     /// For this client, groups with a higher one are asked earlier.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default = "no_priority", skip_serializing_if = "has_no_priority")]
     pub priority: i64,
 }
 
@@ -224,7 +226,7 @@ impl State {
         let role = RoleEntry { rolename: "admin".to_string(), about: About::default(), acls };
         let mut client = Client::new(admin);
         client.set_password(password)?;
-        client.roles.push(RoleRef { rolename: role.rolename.clone(), priority: 0 });
+        client.roles.push(RoleRef { rolename: role.rolename.clone(), priority: NO_PRIORITY });
         let mut state = State::default();
         state.clients.insert(admin.to_string(), client);
         state.roles.insert(role.rolename.clone(), role);
@@ -244,7 +246,9 @@ impl State {
             ..State::default()
         };
         for role in layout.roles {
-            role.acls.iter().try_for_each(|acl| compile_acl(acl).map(drop))?;
+            for acl in &role.acls {
+                compile_acl(acl).map_err(|error| format!("{error}: {} {}", acl.acltype, acl.topic))?;
+            }
             state.roles.insert(named(&role.rolename, "role")?, role);
         }
         for client in layout.clients {
@@ -334,11 +338,17 @@ fn compile_role(role: &RoleEntry) -> Role {
 
 /// An entry as the shards need it, or why it is none.
 pub fn compile_acl(acl: &AclEntry) -> Result<RoleAcl, String> {
-    let kind = AclType::from_name(&acl.acltype).ok_or("Invalid/missing acltype")?;
-    let pattern = Pattern::new(&acl.topic).map_err(|_| format!("Invalid ACL topic {}", acl.topic))?;
+    let kind = AclType::from_name(&acl.acltype).ok_or("Unknown acltype")?;
+    let pattern = Pattern::new(&acl.topic).map_err(|_| "Invalid ACL topic")?;
     Ok(RoleAcl { kind, pattern, allow: acl.allow })
 }
 
+fn no_priority() -> i64 {
+    NO_PRIORITY
+}
+fn has_no_priority(priority: &i64) -> bool {
+    *priority == NO_PRIORITY
+}
 fn is_zero(number: &i64) -> bool {
     *number == 0
 }
