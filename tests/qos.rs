@@ -230,6 +230,31 @@ fn packet_ids_wrap_around_the_one_that_is_in_use() {
 }
 
 #[test]
+fn only_mqtt_3_1_says_dup_of_what_is_no_publish() {
+    each_broker(|broker| {
+        let topic = unique("dup");
+        let mut old = Client::new(broker, Version::V3);
+        old.send(
+            &[&[0x8a, 5 + topic.len() as u8, 0, 1, 0, topic.len() as u8], topic.as_bytes(), &[0]].concat(),
+        );
+        assert_eq!(old.expect_suback(1), [0]);
+        old.send_publish(&Publish::new(&topic, "x").qos(2).id(2));
+        // The message and PUBREC come in either order.
+        let answers = [old.receive(), old.receive()];
+        assert!(answers.iter().any(|packet| matches!(packet, Packet::Publish(_))), "{answers:?}");
+        old.send(b"\x6a\x02\x00\x02");
+        old.expect_ack(Kind::Pubcomp, 2);
+        for version in BOTH {
+            for packet in [&b"\x6a\x02\x00\x02"[..], b"\x8a\x06\x00\x01\x00\x01t\x00"] {
+                let mut client = Client::new(broker, version);
+                client.send(packet);
+                client.expect_disconnect(0x81);
+            }
+        }
+    });
+}
+
+#[test]
 fn packet_ids_of_the_two_directions_are_independent() {
     each_version(|broker, version| {
         let topic = unique("two-way");

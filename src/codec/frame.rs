@@ -6,6 +6,9 @@ use super::{DecodeError, PacketType};
 /// remaining length.
 pub const MAX_PACKET: u32 = MAX_VARINT + 5;
 
+/// The flag of a packet that is sent again.
+pub(super) const DUP: u8 = 0b1000;
+
 /// One whole control packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Frame<'a> {
@@ -34,7 +37,8 @@ pub enum Cut<'a> {
 /// Every error is reported as soon as it shows: a wrong first byte ([`DecodeError::PacketTypeReserved`],
 /// [`DecodeError::HeaderFlags`]) with the first byte, a wrong or too large length
 /// ([`DecodeError::RemainingLength`], [`DecodeError::PacketTooLarge`] beyond `max_packet` bytes) before the
-/// body is there. The flags of PUBLISH are looked at when it is decoded, the absence of AUTH before 5.0 as well.
+/// body is there. The flags of PUBLISH are looked at when it is decoded, and so is what depends on the version: the
+/// absence of AUTH before 5.0, and DUP in PUBREL, SUBSCRIBE and UNSUBSCRIBE, which only 3.1 has.
 #[inline]
 pub fn cut(bytes: &[u8], max_packet: u32) -> Result<Cut<'_>, DecodeError> {
     let Some((&first, after)) = bytes.split_first() else { return Ok(Cut::Short { total: None }) };
@@ -61,7 +65,8 @@ fn check_first(first: u8) -> Result<(), DecodeError> {
     let Some(packet) = PacketType::from_bits(first >> 4) else {
         return Err(DecodeError::PacketTypeReserved { first });
     };
-    if packet == PacketType::Publish || first == packet.first() {
+    let is_repeated = packet.first() & 0b0010 != 0 && first == packet.first() | DUP;
+    if packet == PacketType::Publish || first == packet.first() || is_repeated {
         Ok(())
     } else {
         Err(DecodeError::HeaderFlags { first })
@@ -83,7 +88,7 @@ mod tests {
             let right = match first >> 4 {
                 0 => false,
                 3 => true,
-                6 | 8 | 10 => first & 15 == 2,
+                6 | 8 | 10 => first & 7 == 2,
                 _ => first & 15 == 0,
             };
             assert_eq!(cut(&[first], MAX_PACKET).is_ok(), right, "{first:#04x}");

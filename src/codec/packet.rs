@@ -1,4 +1,5 @@
 //! The control packets: their types, and one enum of them all.
+use super::frame::DUP;
 use super::primitives::{MAX_VARINT, Sink, Size, write_varint};
 use super::{
     Ack, Auth, ConnAck, Connect, DecodeError, Disconnect, Frame, Publish, SubAck, Subscribe, UnsubAck,
@@ -121,7 +122,11 @@ pub enum Packet<'a> {
 #[inline]
 pub fn decode<'a>(frame: Frame<'a>, version: Version) -> Result<Packet<'a>, DecodeError> {
     let reserved = DecodeError::PacketTypeReserved { first: frame.first };
-    Ok(match PacketType::from_bits(frame.first >> 4).ok_or(reserved)? {
+    let packet = PacketType::from_bits(frame.first >> 4).ok_or(reserved)?;
+    if frame.first & DUP != 0 && packet != PacketType::Publish && version != Version::V31 {
+        return Err(DecodeError::HeaderFlags { first: frame.first });
+    }
+    Ok(match packet {
         PacketType::Publish => Packet::Publish(Publish::decode(frame, version)?),
         PacketType::PubAck => Packet::PubAck(Ack::decode(PacketType::PubAck, frame, version)?),
         PacketType::PubRec => Packet::PubRec(Ack::decode(PacketType::PubRec, frame, version)?),

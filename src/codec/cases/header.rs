@@ -46,7 +46,7 @@ pub(super) const CASES: &[Case] = &[
     bad("UNSUBSCRIBE with header flags 3", V5, b"\xa3\x02\x00\x01", DecodeError::HeaderFlags { first: 0xa3 }),
     bad("UNSUBSCRIBE with header flags 10", V311, b"\xaa\x02\x00\x01", DecodeError::HeaderFlags { first: 0xaa }),
     bad("UNSUBSCRIBE with header flags 10", V5, b"\xaa\x02\x00\x01", DecodeError::HeaderFlags { first: 0xaa }),
-    bad("PUBREL with DUP as in 3.1", V31, b"\x6a\x02\x00\x01", DecodeError::HeaderFlags { first: 0x6a }),
+    ok("PUBREL with DUP, which 3.1 has", V31, b"\x6a\x02\x00\x01", PacketType::PubRel),
     bad("remaining length of five bytes", V311, b"\xc0\x80\x80\x80\x80\x01", DecodeError::RemainingLength),
     bad("remaining length of five bytes", V5, b"\xc0\x80\x80\x80\x80\x01", DecodeError::RemainingLength),
     bad("remaining length in two bytes where one would do", V311, b"\xc0\x80\x00", DecodeError::RemainingLength),
