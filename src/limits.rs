@@ -133,7 +133,7 @@ impl Default for Limits {
             queue_policy: QueuePolicy::DropOldest,
             output_mark: 1024 * 1024,
             output_max: 8 * 1024 * 1024,
-            max_topic_levels: 128,
+            max_topic_levels: 200,
             max_subscriptions: 100_000,
             max_retained: 1_000_000,
             max_group_queue: 10_000,
