@@ -212,6 +212,15 @@ fn a_client_that_does_not_read_cannot_hold_a_shutdown_up() {
     }
 }
 
+/// A table of open files that grows while threads share it makes a shard wait for milliseconds each time it doubles.
+#[test]
+fn there_is_room_for_connections_before_they_come() {
+    let broker = Broker::start(1, &["--max-connections", "3000"]);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", broker.pid())).unwrap();
+    let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).unwrap();
+    assert!(size.trim().parse::<u32>().unwrap() > 3000, "{size}");
+}
+
 #[test]
 fn after_a_shutdown_the_port_is_free_again() {
     let broker = Broker::start(2, &[]);

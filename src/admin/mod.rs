@@ -142,6 +142,7 @@ fn start(sources: &Sources) -> Result<Running, String> {
     let settings = loaded.check(&usable_cores())?;
     let backends = load_backends(&settings, start)?;
     let warning = files::raise_open_files(settings.limits.max_connections);
+    files::make_room(settings.limits.max_connections)?;
     probe::probe()?;
     let shards = settings.placement.len();
     let places: Vec<Place> = settings.listeners.iter().map(|listener| listener.place.clone()).collect();

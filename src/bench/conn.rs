@@ -44,6 +44,11 @@ impl Conn {
         self.stream.socket()
     }
 
+    /// Whether nothing stands between MQTT and the socket.
+    pub fn is_plain(&self) -> bool {
+        self.stream.is_plain()
+    }
+
     /// Whether everything given to [`Conn::send`] has been written.
     pub fn is_flushed(&self) -> bool {
         self.unsent_at == self.unsent.len()

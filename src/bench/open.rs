@@ -131,6 +131,21 @@ struct Slot {
     started: Instant,
 }
 
+impl Slot {
+    /// Whether something can be done about it: room in a socket is of no use when all is sent.
+    fn is_for(&self, event: &Ready) -> bool {
+        let waits_for_room = !self.conn.is_flushed() || !self.conn.is_plain();
+        event.readable || waits_for_room || matches!(self.step, Step::Connecting)
+    }
+
+    fn send_connect(&mut self, target: &Target) -> Result<(), BenchError> {
+        let mut packet = Vec::new();
+        connect(target, &self.spec.client).encode(target.version, &mut packet);
+        self.step = Step::ConnAck;
+        self.conn.send(&packet)
+    }
+}
+
 /// Opens every connection of `specs`; each result goes to `done`, whose error ends it all.
 ///
 /// # Errors
@@ -174,7 +189,7 @@ pub fn open_all(
         poll.wait(pause.unwrap_or(Duration::from_secs(1)), &mut ready)?;
         for event in &ready {
             let at = event.token as usize;
-            let Some(slot) = slots[at].as_mut() else { continue };
+            let Some(slot) = slots[at].as_mut().filter(|slot| slot.is_for(event)) else { continue };
             progress = Instant::now();
             match advance(target, slot, &mut buffer) {
                 Ok(false) => {}
@@ -210,9 +225,8 @@ fn start(
     started: Instant,
 ) -> Result<Slot, BenchError> {
     let what = "connecting";
-    let socket = Socket::new(Domain::for_address(target.address), Type::STREAM, None)
+    let socket = Socket::new(Domain::for_address(target.address), Type::STREAM.nonblocking(), None)
         .map_err(BenchError::io("creating a socket"))?;
-    socket.set_nonblocking(true).map_err(BenchError::io(what))?;
     socket.set_tcp_nodelay(true).map_err(BenchError::io(what))?;
     let source = number / PER_SOURCE % SOURCES;
     if source > 0 && matches!(target.address.ip(), IpAddr::V4(ip) if ip.is_loopback()) {
@@ -226,8 +240,13 @@ fn start(
         Err(e) => return Err(BenchError::io(what)(e)),
     }
     let conn = Conn::new(socket.into(), &target.dial)?;
-    poll.add(conn.stream(), token)?;
-    Ok(Slot { spec, conn, step: Step::Connecting, receive_maximum: u16::MAX, started })
+    let mut slot = Slot { spec, conn, step: Step::Connecting, receive_maximum: u16::MAX, started };
+    if slot.conn.stream().peer_addr().is_ok() {
+        // To a broker on this machine it is connected by now.
+        slot.send_connect(target)?;
+    }
+    poll.add(slot.conn.stream(), token)?;
+    Ok(slot)
 }
 
 /// Takes a connection as far as it goes without waiting; true when it is open and subscribed.
@@ -239,10 +258,7 @@ fn advance(target: &Target, slot: &mut Slot, buffer: &mut Vec<u8>) -> Result<boo
         if slot.conn.stream().peer_addr().is_err() {
             return Ok(false);
         }
-        let mut packet = Vec::new();
-        connect(target, &slot.spec.client).encode(target.version, &mut packet);
-        slot.conn.send(&packet)?;
-        slot.step = Step::ConnAck;
+        slot.send_connect(target)?;
     }
     slot.conn.flush()?;
     let Some(filled) = slot.conn.fill(buffer)? else { return Ok(false) };

@@ -1,5 +1,6 @@
 //! CPU time and memory of processes and threads, from `/proc`.
 use super::error::BenchError;
+use crate::net::descriptors;
 use serde::Serialize;
 use std::fs;
 
@@ -87,7 +88,7 @@ fn ticks_ns(stat: &str) -> u64 {
 /// Open files that are enough for every scenario.
 const ENOUGH_FILES: u64 = 1 << 20;
 
-/// Lets this process have as many open files as the system allows it.
+/// Lets this process have as many open files as the system allows it, and makes room for them.
 ///
 /// # Errors
 /// What the system says.
@@ -96,10 +97,10 @@ pub fn raise_file_limit() -> Result<(), BenchError> {
     let most = getrlimit(Resource::Nofile).maximum;
     let raise = |most| setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most });
     // Only a privileged process may go beyond its hard limit.
-    if most.is_some_and(|most| most < ENOUGH_FILES) && raise(Some(ENOUGH_FILES)).is_ok() {
-        return Ok(());
+    if most.is_none_or(|most| most >= ENOUGH_FILES) || raise(Some(ENOUGH_FILES)).is_err() {
+        raise(most).map_err(|e| BenchError::io("raising the limit of open files")(e.into()))?;
     }
-    raise(most).map_err(|e| BenchError::io("raising the limit of open files")(e.into()))
+    descriptors::reserve(ENOUGH_FILES).map_err(BenchError::io("making room for open files"))
 }
 
 #[cfg(test)]

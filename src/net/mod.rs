@@ -1,6 +1,7 @@
 //! Sockets and the kernel: listeners, connections, and the ring that carries both.
 pub mod accept;
 pub mod connections;
+pub mod descriptors;
 pub mod door;
 pub mod event;
 pub mod handoff;
