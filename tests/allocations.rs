@@ -66,5 +66,5 @@ fn a_filter_takes_little_memory() {
     });
     let each = (own.bytes_current / FILTERS, interest.bytes_current / FILTERS);
     println!("bytes a literal filter: {} on its own shard, {} on every other", each.0, each.1);
-    assert!(each.0 <= 150 && each.1 <= 50, "{each:?}");
+    assert!(each.0 <= 150 && each.1 <= 16, "{each:?}");
 }

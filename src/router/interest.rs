@@ -1,7 +1,7 @@
 //! What the other shards are interested in.
 //!
 //! A literal filter costs a fingerprint here, not its text: the shard that has the subscriber compares the text.
-use super::keys::FingerprintMap;
+use super::fingerprints::Fingerprints;
 use super::{Keys, ShardSet, is_literal};
 use crate::topic::FilterMap;
 
@@ -28,17 +28,17 @@ pub enum InterestChange {
 /// Filters and the shards that have subscribers to them.
 pub struct Interest {
     keys: Keys,
-    literal: FingerprintMap<ShardSet>,
+    literal: Fingerprints,
     wildcard: FilterMap<ShardSet>,
 }
 
 impl Interest {
     /// No shard is interested in anything.
     pub fn new(keys: Keys, seed: u64) -> Interest {
-        Interest { keys, literal: FingerprintMap::default(), wildcard: FilterMap::new(seed) }
+        Interest { keys, literal: Fingerprints::default(), wildcard: FilterMap::new(seed) }
     }
 
-    /// How many filters there are.
+    /// How many filters there are, one without wildcards once for each shard.
     pub fn len(&self) -> usize {
         self.literal.len() + self.wildcard.len()
     }
@@ -47,10 +47,14 @@ impl Interest {
         self.len() == 0
     }
 
-    /// `shard` has a subscriber to `filter`.
+    fn fingerprint(&self, text: &str) -> u64 {
+        Fingerprints::fingerprint(self.keys.hash(text))
+    }
+
+    /// `shard` has its first subscriber to `filter`; told once until it is taken back.
     pub fn add(&mut self, shard: u8, filter: &str) {
         if is_literal(filter) {
-            self.literal.entry(self.keys.fingerprint(filter)).or_default().insert(shard);
+            self.literal.insert(self.fingerprint(filter), shard);
         } else {
             self.wildcard.entry_or(filter, ShardSet::default).insert(shard);
         }
@@ -59,13 +63,7 @@ impl Interest {
     /// `shard` has no subscriber to `filter` any more.
     pub fn remove(&mut self, shard: u8, filter: &str) {
         if is_literal(filter) {
-            let fingerprint = self.keys.fingerprint(filter);
-            if let Some(shards) = self.literal.get_mut(&fingerprint) {
-                shards.remove(shard);
-                if shards.is_empty() {
-                    self.literal.remove(&fingerprint);
-                }
-            }
+            self.literal.remove(self.fingerprint(filter), shard);
         } else if let Some(shards) = self.wildcard.get_mut(filter) {
             shards.remove(shard);
             if shards.is_empty() {
@@ -77,10 +75,8 @@ impl Interest {
     /// The shards that have a subscriber to `topic`. Adds to `steps` what finding them took.
     pub fn shards(&self, topic: &str, steps: &mut usize) -> ShardSet {
         let mut shards = ShardSet::EMPTY;
-        if !self.literal.is_empty()
-            && let Some(interested) = self.literal.get(&self.keys.fingerprint(topic))
-        {
-            shards.extend(*interested);
+        if !self.literal.is_empty() {
+            shards = self.literal.shards(self.fingerprint(topic));
         }
         *steps += self.wildcard.for_each_match(topic, |interested| shards.extend(*interested));
         shards

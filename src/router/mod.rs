@@ -1,6 +1,7 @@
 //! Who is interested in a topic: this shard's own subscribers, other shards, shared-subscription groups.
 //!
 //! It knows sessions by their slot only, and encodes nothing.
+mod fingerprints;
 pub mod groups;
 pub mod interest;
 pub mod keys;
@@ -80,21 +81,23 @@ impl Router {
 
     /// Adds or replaces a session's subscription to an ordinary filter. `announcement` is the number that the next
     /// announcement to the other shards will have; returns the number of the one that this subscription has to
-    /// wait for, which is `announcement` itself when the filter is new to this shard.
+    /// wait for, and whether the filter is new to this shard, so that the others are to be told.
     pub fn subscribe(
         &mut self,
         filter: &str,
         subscriber: Subscriber,
         is_new: bool,
         announcement: u64,
-    ) -> u64 {
+    ) -> (u64, bool) {
         self.cache.invalidate(filter);
+        let known = self.local.len();
         let entry = self.local.entry_or(filter, || LocalFilter {
             subscribers: Subscribers::default(),
             announced: announcement,
         });
         entry.subscribers.insert(subscriber, is_new);
-        entry.announced
+        let announced = entry.announced;
+        (announced, self.local.len() > known)
     }
 
     /// Removes a session's subscription to an ordinary filter; true when nobody on this shard has it any more and
@@ -185,7 +188,7 @@ impl Router {
 
     /// What is remembered may be wrong: somebody is allowed more or less.
     pub fn forget_routes(&mut self) {
-        self.cache.invalidate("#");
+        self.cache.forget();
     }
 
     /// Steps that searches have taken so far, a found subscription being one.
@@ -265,19 +268,24 @@ mod tests {
     }
 
     #[test]
-    fn an_unrelated_literal_filter_leaves_a_route_alone() {
+    fn an_unrelated_filter_leaves_a_route_alone() {
         let mut router = router();
         let remembered = router.route("a/b");
-        router.subscribe("a/c", subscriber(1), true, 1);
-        assert!(router.is_fresh(&remembered));
+        for filter in ["a/c", "c/#", "+", "a/b/+"] {
+            router.subscribe(filter, subscriber(1), true, 1);
+            assert!(router.is_fresh(&remembered), "{filter}");
+        }
+        router.forget_routes();
+        assert!(!router.is_fresh(&remembered));
     }
 
     #[test]
     fn a_second_subscriber_waits_for_the_first_ones_announcement() {
         let mut router = router();
-        assert_eq!(router.subscribe("a", subscriber(1), true, 5), 5);
-        assert_eq!(router.subscribe("a", subscriber(2), true, 6), 5);
-        assert_eq!(router.subscribe("a", Subscriber { id: 3, ..subscriber(2) }, false, 7), 5);
+        assert_eq!(router.subscribe("a", subscriber(1), true, 5), (5, true));
+        assert_eq!(router.subscribe("a", subscriber(1), false, 5), (5, false));
+        assert_eq!(router.subscribe("a", subscriber(2), true, 6), (5, false));
+        assert_eq!(router.subscribe("a", Subscriber { id: 3, ..subscriber(2) }, false, 7), (5, false));
         assert_eq!(router.route("a").direct.len(), 2);
     }
 

@@ -1,8 +1,10 @@
 //! Everyone who is interested in one topic, and the memory of the topics asked for lately.
 use super::{ShardSet, Subscriber, is_literal};
 use crate::codec::QoS;
+use crate::topic::matches;
 use hashbrown::HashMap;
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 /// Topics remembered at most; one more and all are forgotten, which costs each its next search only.
@@ -10,6 +12,10 @@ pub const CACHED_ROUTES: usize = 65_536;
 /// Bytes they take at most, with the same consequence: a topic with very many subscribers is as good as very many
 /// topics.
 pub const CACHED_BYTES: usize = 64 * 1024 * 1024;
+/// Changes of wildcard filters that are remembered. A route that was not used for more is searched anew.
+pub const CHANGES: usize = 64;
+/// Longest wildcard filter whose change is remembered, bytes. A change of a longer one makes every route be searched anew.
+pub const CHANGED_FILTER: usize = 256;
 
 /// Whose messages a subscriber gets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -139,20 +145,24 @@ fn merge<'a>(same: impl Iterator<Item = &'a Subscriber>, when: When, ids: &mut V
     merged
 }
 
-/// Routes of the topics asked for lately. A route is forgotten one by one when a literal filter changes, and all at
-/// once when a wildcard filter does.
+/// Routes of the topics asked for lately. When a literal filter changes, its route is forgotten. When a wildcard filter
+/// does, each route is compared with it when it is used next: clients that come and go with filters of their own do not
+/// make the routes of everybody else be searched again.
 pub struct RouteCache {
     routes: HashMap<Box<str>, Rc<Route>, ahash::RandomState>,
     /// Of all routes in the map.
     bytes: usize,
+    /// How many wildcard filters have changed; a route has seen as many as its own number says.
     generation: u64,
+    /// The last of those filters, oldest first.
+    changes: VecDeque<Box<str>>,
 }
 
 impl RouteCache {
     /// Nothing remembered.
     pub fn new(seed: u64) -> RouteCache {
         let hasher = ahash::RandomState::with_seeds(seed, 4, 5, 6);
-        RouteCache { routes: HashMap::with_hasher(hasher), bytes: 0, generation: 0 }
+        RouteCache { routes: HashMap::with_hasher(hasher), bytes: 0, generation: 0, changes: VecDeque::new() }
     }
 
     /// The route of `topic`, if it is remembered and holds.
@@ -166,7 +176,7 @@ impl RouteCache {
         if self.routes.len() >= CACHED_ROUTES || self.bytes + route.size() > CACHED_BYTES {
             self.routes.clear();
             self.bytes = 0;
-            self.generation += 1;
+            self.forget();
         }
         route.generation.set(self.generation);
         self.bytes += route.size();
@@ -179,12 +189,39 @@ impl RouteCache {
 
     /// Whether a route, remembered here or by a connection, still holds.
     pub fn is_fresh(&self, route: &Route) -> bool {
-        route.generation.get() == self.generation && !route.stale.get()
+        !route.stale.get() && (route.generation.get() == self.generation || self.catch_up(route))
+    }
+
+    /// Whether none of the filters that changed since the route was used last matches its topic.
+    #[cold]
+    fn catch_up(&self, route: &Route) -> bool {
+        let missed = self.generation - route.generation.get();
+        let known = self.changes.len() as u64;
+        let is_fresh = missed <= known
+            && self.changes.range((known - missed) as usize..).all(|filter| !matches(filter, &route.topic));
+        match is_fresh {
+            true => route.generation.set(self.generation),
+            false => route.stale.set(true),
+        }
+        is_fresh
+    }
+
+    /// No route holds any more.
+    pub fn forget(&mut self) {
+        self.changes.clear();
+        self.generation += 1;
     }
 
     /// The subscribers of `filter` changed.
     pub fn invalidate(&mut self, filter: &str) {
         if !is_literal(filter) {
+            if filter.len() > CHANGED_FILTER {
+                return self.forget();
+            }
+            if self.changes.len() == CHANGES {
+                self.changes.pop_front();
+            }
+            self.changes.push_back(filter.into());
             self.generation += 1;
         } else if let Some(route) = self.routes.remove(filter) {
             self.bytes -= route.size();
@@ -244,6 +281,38 @@ mod tests {
         assert!((1..5).contains(&kept), "{kept}");
         (0..6).for_each(|topic| cache.invalidate(&topic.to_string()));
         assert_eq!((cache.bytes, cache.routes.len()), (0, 0));
+    }
+
+    fn remembered(cache: &mut RouteCache, topic: &str) -> Rc<Route> {
+        cache.insert(Route::new(topic, Vec::new(), false, Vec::new(), ShardSet::EMPTY))
+    }
+
+    #[test]
+    fn a_change_of_a_wildcard_filter_concerns_the_topics_that_match_it() {
+        let mut cache = RouteCache::new(1);
+        let routes = ["a/b", "a/c", "$SYS/x"].map(|topic| remembered(&mut cache, topic));
+        let holds = |cache: &RouteCache| routes.each_ref().map(|route| cache.is_fresh(route));
+        (0..CHANGES).for_each(|number| cache.invalidate(&format!("b/{number}/#")));
+        assert_eq!(holds(&cache), [true; 3]);
+        cache.invalidate("+/b");
+        cache.invalidate("d/#");
+        assert_eq!(holds(&cache), [false, true, true]);
+        assert!(cache.get("a/b").is_none() && cache.get("a/c").is_some());
+        cache.invalidate("#");
+        assert_eq!(holds(&cache), [false, false, true]);
+        cache.forget();
+        assert_eq!(holds(&cache), [false; 3]);
+    }
+
+    #[test]
+    fn a_route_that_missed_too_much_is_searched_anew() {
+        let mut cache = RouteCache::new(1);
+        let route = remembered(&mut cache, "a");
+        (0..=CHANGES).for_each(|number| cache.invalidate(&format!("b/{number}/#")));
+        assert!(!cache.is_fresh(&route));
+        let route = remembered(&mut cache, "a");
+        cache.invalidate(&format!("b/{}/#", "x".repeat(CHANGED_FILTER)));
+        assert!(!cache.is_fresh(&route));
     }
 
     #[test]

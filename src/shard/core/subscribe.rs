@@ -136,8 +136,8 @@ impl Core {
             return Ok(granted);
         }
         self.counters.subscriptions += u64::from(is_new);
-        let number = self.router.subscribe(filter.filter, subscriber, is_new, announcement);
-        if number == announcement {
+        let (number, is_first) = self.router.subscribe(filter.filter, subscriber, is_new, announcement);
+        if is_first {
             changes.push(InterestChange::Add(filter.filter.into()));
         }
         waiting.number = waiting.number.max(number);
