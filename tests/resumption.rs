@@ -36,6 +36,58 @@ fn unacknowledged_messages_come_again_with_dup_in_order_and_with_their_ids() {
     });
 }
 
+/// What comes in one piece is kept in one piece: what of it was acknowledged must not come back with the rest.
+#[test]
+fn of_a_row_of_messages_those_come_again_that_were_not_acknowledged() {
+    each_version(|broker, version| {
+        for qos in [1, 2] {
+            let (connect, topic) = (Connect::new(version, &unique("s")).persistent(), unique("t"));
+            let mut client = Client::connect(broker, &connect);
+            client.subscribe(&topic, qos);
+            let away = Connect::new(version, &unique("away")).persistent();
+            offline(broker, &away, &topic, 1);
+            let mut other = Client::new(broker, version);
+            other.subscribe(&topic, qos);
+            let mut publisher = Client::new(broker, version);
+            let message = |n: u16| Publish::new(&topic, n.to_string()).qos(qos).id(n + 1);
+            let row: Vec<u8> = (0..40).flat_map(|n| publish(version, &message(n))).collect();
+            publisher.send(&row);
+            let (kind, answer) =
+                if qos == 1 { (Kind::Puback, None) } else { (Kind::Pubrec, Some(Kind::Pubrel)) };
+            (0..40).for_each(|n| drop(publisher.expect_ack(kind, n + 1)));
+            let got: Vec<Publish> = (0..40).map(|_| client.expect_publish()).collect();
+            assert!(got.iter().enumerate().all(|(n, message)| message.payload == n.to_string().as_bytes()));
+            let others: Vec<Publish> = (0..40).map(|_| other.expect_publish()).collect();
+            assert!(others.iter().zip(&got).all(|(one, another)| one.payload == another.payload));
+            others.iter().for_each(|message| other.finish(message));
+            for (n, message) in got.iter().enumerate().filter(|(n, _)| n % 3 != 1) {
+                client.ack(kind, message.id.unwrap());
+                if let Some(answer) = answer {
+                    client.expect_ack(answer, message.id.unwrap());
+                    // Half of them are not finished, and only their release comes again.
+                    if n % 3 == 0 {
+                        client.ack(Kind::Pubcomp, message.id.unwrap());
+                    }
+                }
+            }
+            client.expect_nothing_until_ping();
+            client.reset();
+            let mut client = Client::connect(broker, &connect);
+            for (n, message) in got.into_iter().enumerate() {
+                match (n % 3, answer) {
+                    (1, _) => assert_eq!(client.expect_publish(), Publish { dup: true, ..message }),
+                    (2, Some(answer)) => drop(client.expect_ack(answer, message.id.unwrap())),
+                    _ => {}
+                }
+            }
+            client.expect_nothing_until_ping();
+            let mut away = Client::connect(broker, &away);
+            (0..40).for_each(|n| drop(away.expect_message(&topic, n.to_string())));
+            away.expect_nothing_until_ping();
+        }
+    });
+}
+
 #[test]
 fn what_was_acknowledged_does_not_come_again() {
     each_version(|broker, version| {

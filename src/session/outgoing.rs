@@ -1,5 +1,6 @@
 //! QoS 1 and 2 towards the client: the window of what is in flight, and the queue behind it.
 use super::message::Message;
+use super::rows::{RowPlace, Rows};
 use crate::codec::QoS;
 use crate::limits::{MAX_INFLIGHT_BYTES, QueuePolicy};
 use crate::time::Time;
@@ -55,6 +56,8 @@ pub(super) struct Inflight {
     pub(super) position: u64,
     /// How far it has come is stored beside it.
     pub(super) has_flight: bool,
+    /// Where the packet to send again is kept, if not as a delivery.
+    pub(super) place: RowPlace,
 }
 
 /// How a queue took a delivery.
@@ -102,8 +105,10 @@ pub struct Outgoing {
     pub(super) has_gaps: bool,
     pub(super) queue: VecDeque<Delivery>,
     pub(super) queued_bytes: usize,
-    /// Bytes of the deliveries in the window.
+    /// Bytes of the deliveries in the window, and of the rows.
     pub(super) kept_bytes: usize,
+    /// Deliveries of the window that are kept as they came.
+    pub(super) rows: Rows,
     /// The last place in the stored order that was given out.
     pub(super) last_position: u64,
 }
@@ -136,6 +141,7 @@ impl Outgoing {
     /// A new connection: everything in the window is to be sent again, the quota starts afresh.
     pub fn begin_connection(&mut self) {
         self.drop_place_holders();
+        self.unfold_rows();
         self.window.iter_mut().for_each(|entry| entry.counted = false);
         self.outstanding = 0;
         self.repeat_at = 0;
@@ -144,6 +150,10 @@ impl Outgoing {
     /// Gives a new delivery its packet id, unused and not zero ([MQTT-2.2.1-4]). Call only with room in the quota.
     /// `delivery` is what to send again if the client comes back; `None` if it cannot.
     pub fn begin(&mut self, qos: QoS, delivery: Option<Box<Delivery>>) -> u16 {
+        self.begin_entry(qos, delivery, RowPlace::NONE)
+    }
+
+    pub(super) fn begin_entry(&mut self, qos: QoS, delivery: Option<Box<Delivery>>, place: RowPlace) -> u16 {
         assert!(self.unfinished < u16::MAX, "the quota keeps an id free");
         let mut id = self.last_id;
         loop {
@@ -158,7 +168,8 @@ impl Outgoing {
         debug_assert!(self.repeat_at >= self.window.len(), "repetitions go first");
         let position = delivery.as_ref().map_or(0, |delivery| delivery.position);
         self.kept_bytes += kept_bytes(&delivery);
-        self.window.push_back(Inflight { id, awaits, counted: true, delivery, position, has_flight: false });
+        let has_flight = false;
+        self.window.push_back(Inflight { id, awaits, counted: true, delivery, position, has_flight, place });
         self.repeat_at = self.window.len();
         self.unfinished += 1;
         self.outstanding += 1;
@@ -188,6 +199,8 @@ impl Outgoing {
                 let entry = &mut self.window[at];
                 entry.awaits = Awaits::Pubcomp;
                 self.kept_bytes -= kept_bytes(&entry.delivery.take());
+                let place = std::mem::replace(&mut entry.place, RowPlace::NONE);
+                self.leave_row(place);
                 Acknowledged::Release
             }
             // The answer to a PUBLISH that was repeated while its PUBREC was under way.
@@ -351,7 +364,8 @@ impl Outgoing {
         let bytes: usize = self.queue.iter().map(|delivery| delivery.message.size()).sum();
         assert_eq!(bytes, self.queued_bytes);
         let kept: usize = self.window.iter().map(|entry| kept_bytes(&entry.delivery)).sum();
-        assert_eq!(kept, self.kept_bytes);
+        assert_eq!(kept + self.rows.bytes(), self.kept_bytes);
+        self.rows.audit(self.window.iter());
     }
 
     fn finish(&mut self, at: usize) {
@@ -361,6 +375,8 @@ impl Outgoing {
         self.kept_bytes -= kept_bytes(&entry.delivery.take());
         self.unfinished -= 1;
         self.outstanding -= u16::from(entry.counted);
+        let place = std::mem::replace(&mut entry.place, RowPlace::NONE);
+        self.leave_row(place);
         while self.window.front().is_some_and(|entry| entry.awaits == Awaits::Nothing) {
             self.window.pop_front();
             self.repeat_at = self.repeat_at.saturating_sub(1);

@@ -1,7 +1,8 @@
 //! Runs: consecutive PUBLISH packets of one topic that can be forwarded as they are, at QoS 1 and 2 with another packet
 //! id; and consecutive acknowledgements of one kind.
-use super::message::SHARE_FROM;
+use super::message::{Message, SHARE_FROM, SessionKey};
 use crate::codec::QoS;
+use crate::time::Time;
 
 /// First byte of a PUBLISH with QoS 0, no RETAIN, no DUP.
 const PLAIN_PUBLISH: u8 = 0x30;
@@ -100,12 +101,7 @@ pub fn begins_acknowledged_run(bytes: &[u8], v5: bool, topic: &[u8]) -> bool {
 }
 
 fn cut_first<'a>(bytes: &'a [u8], first: u8, v5: bool, max_packet: u32, topic: &[u8]) -> Option<Run<'a>> {
-    let qos = match first {
-        PUBLISH_QOS_1 => QoS::AtLeastOnce,
-        PUBLISH_QOS_2 => QoS::ExactlyOnce,
-        _ => QoS::AtMostOnce,
-    };
-    let mut run = Run { bytes: &[], v5, qos, count: 0, longest: 0, payload_bytes: 0 };
+    let mut run = Run { bytes: &[], v5, qos: qos_of(first), count: 0, longest: 0, payload_bytes: 0 };
     let (mut end, mut last) = (0, None);
     loop {
         let rest = &bytes[end..];
@@ -161,14 +157,34 @@ pub fn acknowledged(bytes: &[u8], first: u8) -> impl Iterator<Item = u16> {
     ids.take_while(|id| *id != 0)
 }
 
-/// Gives the QoS 1 or 2 packets of a run that was copied to `copy` another QoS and other packet ids.
-pub fn readdress(copy: &mut [u8], qos: QoS, mut next_id: impl FnMut() -> u16) {
-    let mut rest = copy;
-    while !rest.is_empty() {
-        let (id_at, len) = shape(rest);
-        rest[0] = PLAIN_PUBLISH | (qos as u8) << 1;
-        rest[id_at..id_at + 2].copy_from_slice(&next_id().to_be_bytes());
-        rest = &mut rest[len..];
+/// Gives the QoS 1 or 2 packets of a run that was copied to `copy` another QoS and other packet ids, each the one that
+/// `next_id` has for the packet that begins there.
+pub fn readdress(copy: &mut [u8], qos: QoS, mut next_id: impl FnMut(usize) -> u16) {
+    let mut at = 0;
+    while at < copy.len() {
+        let packet = &mut copy[at..];
+        let (id_at, len) = shape(packet);
+        packet[0] = PLAIN_PUBLISH | (qos as u8) << 1;
+        packet[id_at..id_at + 2].copy_from_slice(&next_id(at).to_be_bytes());
+        at += len;
+    }
+}
+
+/// The message of the packet that begins `at` bytes into a run.
+pub(super) fn message_at(run: &[u8], at: usize, v5: bool, publisher: SessionKey) -> Message {
+    let bytes = &run[at..];
+    let Plain { first, topic_at, topic_len, payload_at, len } =
+        plain(bytes, v5, u32::MAX).expect("a run is made of whole packets");
+    let topic = std::str::from_utf8(&bytes[topic_at..topic_at + topic_len]).expect("the topic of a route");
+    let payload = &bytes[payload_at..len];
+    Message::new(topic, &[], payload, qos_of(first), false, Time::NEVER, publisher)
+}
+
+fn qos_of(first: u8) -> QoS {
+    match first {
+        PUBLISH_QOS_1 => QoS::AtLeastOnce,
+        PUBLISH_QOS_2 => QoS::ExactlyOnce,
+        _ => QoS::AtMostOnce,
     }
 }
 
@@ -177,7 +193,7 @@ impl<'a> Run<'a> {
     pub fn from_peer(bytes: &'a [u8], v5: bool) -> Option<(&'a str, Run<'a>)> {
         let first = plain(bytes, v5, u32::MAX)?;
         let topic = &bytes[first.topic_at..first.topic_at + first.topic_len];
-        Some((std::str::from_utf8(topic).ok()?, cut_run(bytes, v5, u32::MAX, topic)?))
+        Some((std::str::from_utf8(topic).ok()?, cut_first(bytes, first.first, v5, u32::MAX, topic)?))
     }
 
     /// The packets one by one: each payload.
@@ -284,8 +300,10 @@ mod tests {
 
     #[test]
     fn a_peers_run_names_its_topic() {
-        let (topic, run) = Run::from_peer(&THREE[..12], false).expect("a run");
-        assert_eq!((topic, run.count), ("t", 2));
+        for (bytes, qos) in [(&THREE[..12], QoS::AtMostOnce), (&NUMBERED[..17], QoS::AtLeastOnce)] {
+            let (topic, run) = Run::from_peer(bytes, false).expect("a run");
+            assert_eq!((topic, run.count, run.qos, run.bytes.len()), ("t", 2, qos, bytes.len()));
+        }
     }
 
     /// QoS 1: ids 1 and 2, then 0, then QoS 2.
@@ -328,10 +346,15 @@ mod tests {
         bytes.extend_from_slice(b"\x34\x06\x00\x01t\x00\x09x");
         let run = cut_acknowledged_run(&bytes, false, 1000, b"t").expect("two packets");
         let (mut copy, mut id) = (run.bytes.to_vec(), 0x1233);
-        readdress(&mut copy, QoS::AtLeastOnce, || {
+        let mut places = Vec::new();
+        readdress(&mut copy, QoS::AtLeastOnce, |at| {
+            places.push(at);
             id += 1;
             id
         });
+        assert_eq!(places, [0, 136]);
+        let message = message_at(run.bytes, 136, false, SessionKey(1));
+        assert_eq!((message.topic(), message.payload(), message.qos), ("t", &b"x"[..], QoS::ExactlyOnce));
         let again = cut_acknowledged_run(&copy, false, 1000, b"t");
         let again = again.expect("the same packets");
         assert_eq!(again.ids().collect::<Vec<_>>(), [0x1234, 0x1235]);

@@ -1,5 +1,6 @@
 //! Deliveries that are stored: their places, and how they come back after a restart.
 use super::outgoing::{Awaits, Delivery, Inflight, Outgoing};
+use super::rows::RowPlace;
 use crate::codec::QoS;
 
 /// Where a delivery is stored.
@@ -70,7 +71,8 @@ impl Outgoing {
         };
         let delivery = delivery.map(Box::new);
         self.kept_bytes += super::outgoing::kept_bytes(&delivery);
-        self.window.push_back(Inflight { id, awaits, counted: false, delivery, position, has_flight: true });
+        let (has_flight, place) = (true, RowPlace::NONE);
+        self.window.push_back(Inflight { id, awaits, counted: false, delivery, position, has_flight, place });
         self.has_gaps = true;
         self.unfinished += 1;
         self.last_id = id;

@@ -37,7 +37,8 @@ impl Eq for Socket {}
 /// One message from one shard to another; order is kept per pair of shards.
 #[derive(Debug)]
 pub enum Envelope {
-    /// Consecutive QoS 0 PUBLISH packets of one publisher and topic, as they came.
+    /// Consecutive PUBLISH packets of one publisher, topic and QoS, as they came. Above QoS 0 only where nothing is
+    /// stored.
     Run {
         /// The packets.
         bytes: Bytes,

@@ -1,8 +1,8 @@
 //! Runs at QoS 1 and 2: what comes in rows of the same kind is looked up once and taken as a whole.
 //!
-//! Only where nothing has to outlive a connection: a publisher, subscribers and acknowledgements of sessions that end
-//! with their connections, all on this shard. Everything else goes the ordinary way, packet by packet, and so does the
-//! first packet here that is not quite like the others.
+//! Where something is stored, only for sessions that end with their connections. What a session that outlives its
+//! connection may have to repeat is kept as the row that it came in. Everything else goes the ordinary way, packet by
+//! packet, and so does the first packet here that is not quite like the others.
 use super::Core;
 use super::connection::Phase;
 use super::publish::plain_publication;
@@ -15,7 +15,9 @@ use crate::session::outgoing::Acknowledged;
 use crate::session::run::{
     ACK_LEN, Run, acknowledged, begins_acknowledged_run, cut_acknowledged_run, readdress,
 };
+use crate::shard::envelope::Envelope;
 use crate::time::Time;
+use bytes::Bytes;
 
 impl Core {
     /// Publishes a run of QoS 1 or 2 for the topic of `route` and acknowledges it; the bytes used, `None` if the first
@@ -52,24 +54,49 @@ impl Core {
         }
         self.counters.packets_received[PacketType::Publish as usize] += u64::from(run.count);
         self.counters.publish_bytes_received += run.payload_bytes;
-        self.counters.publishes_local += u64::from(run.count);
-        self.spend(route, run.count, true);
-        for subscriber in &route.direct {
-            self.deliver_acknowledged_run(now, route, subscriber, &run, key);
+        let mut kept = None;
+        if route.shards.is_empty() {
+            self.counters.publishes_local += u64::from(run.count);
         }
+        for shard in route.shards {
+            let bytes = kept.get_or_insert_with(|| Bytes::copy_from_slice(run.bytes)).clone();
+            self.send(shard, Envelope::Run { bytes, v5, publisher: key });
+        }
+        self.deliver_acknowledged_run_along(now, route, &run, key, kept);
         self.acknowledge_run(slot, &run);
         Some(run.bytes.len())
     }
 
-    /// Whether everyone concerned is on this shard and forgets everything with the connection.
+    /// Whether nothing that concerns the run is stored, and somebody gets it. Groups choose for each packet.
     fn takes_acknowledged_run(&self, publisher: usize, route: &Route) -> bool {
         let is_fleeting = |session: &Session| !session.is_persistent() && session.connection.is_some();
-        !route.direct.is_empty()
-            && route.shards.is_empty()
+        let is_kept_nowhere = || {
+            route.shards.is_empty()
+                && is_fleeting(&self.sessions[publisher])
+                && route
+                    .direct
+                    .iter()
+                    .all(|subscriber| is_fleeting(&self.sessions[subscriber.session as usize]))
+        };
+        !(route.direct.is_empty() && route.shards.is_empty())
             && route.groups.is_empty()
             && self.limits.queue_policy != QueuePolicy::Refuse
-            && is_fleeting(&self.sessions[publisher])
-            && route.direct.iter().all(|subscriber| is_fleeting(&self.sessions[subscriber.session as usize]))
+            && (self.store.is_none() || is_kept_nowhere())
+    }
+
+    /// To this shard's own subscribers. `kept`: the run as something that can be kept, if there is that already.
+    pub(super) fn deliver_acknowledged_run_along(
+        &mut self,
+        now: Time,
+        route: &Route,
+        run: &Run<'_>,
+        publisher: SessionKey,
+        mut kept: Option<Bytes>,
+    ) {
+        self.spend(route, run.count, true);
+        for subscriber in &route.direct {
+            self.deliver_acknowledged_run(now, route, subscriber, run, publisher, &mut kept);
+        }
     }
 
     fn deliver_acknowledged_run(
@@ -79,6 +106,7 @@ impl Core {
         subscriber: &RouteSubscriber,
         run: &Run<'_>,
         publisher: SessionKey,
+        kept: &mut Option<Bytes>,
     ) {
         let session = &mut self.sessions[subscriber.session as usize];
         if subscriber.when != When::Always && (session.key == publisher) != (subscriber.when == When::OwnOnly)
@@ -87,7 +115,10 @@ impl Core {
         }
         let ids = route.ids(subscriber);
         let qos = run.qos.min(subscriber.qos);
-        let slot = session.connection.expect("checked before the run was cut");
+        let Some(slot) = session.connection else {
+            return self.deliver_one_by_one(now, route, subscriber, run, publisher);
+        };
+        let must_keep = session.is_persistent();
         let connection = &mut self.connections[slot as usize];
         let fits = qos > QoS::AtMostOnce
             && connection.output.len() <= self.limits.output_mark
@@ -99,15 +130,33 @@ impl Core {
             let out = connection.writer(slot, &mut self.buffers, &mut self.dirty);
             let before = out.len();
             out.extend_from_slice(first.bytes);
-            readdress(&mut out[before..], qos, || outgoing.begin(qos, None));
+            if must_keep {
+                let kept = kept.get_or_insert_with(|| Bytes::copy_from_slice(run.bytes));
+                outgoing.keep_row(kept.slice(..first.bytes.len()), run.v5, publisher, first.count);
+                readdress(&mut out[before..], qos, |at| outgoing.begin_in_row(qos, at));
+            } else {
+                readdress(&mut out[before..], qos, |_| outgoing.begin(qos, None));
+            }
             self.counters.packets_sent[PacketType::Publish as usize] += u64::from(first.count);
             self.counters.publish_bytes_sent += first.payload_bytes;
             if connection.output.len() > self.limits.output_bound() {
                 self.doom(slot, ReasonCode::QuotaExceeded);
             }
         }
-        for payload in rest.payloads() {
+        self.deliver_one_by_one(now, route, subscriber, &rest, publisher);
+    }
+
+    fn deliver_one_by_one(
+        &mut self,
+        now: Time,
+        route: &Route,
+        subscriber: &RouteSubscriber,
+        run: &Run<'_>,
+        publisher: SessionKey,
+    ) {
+        for payload in run.payloads() {
             let publication = plain_publication(&route.topic, payload, run.qos, publisher);
+            let ids = route.ids(subscriber);
             self.deliver(now, subscriber.session, &publication, subscriber.qos, false, ids, None);
         }
     }
@@ -128,7 +177,7 @@ impl Core {
             return None;
         }
         let session = &mut self.sessions[connection.session as usize];
-        if session.is_persistent() {
+        if self.store.is_some() && session.is_persistent() {
             return None;
         }
         let ids = acknowledged(bytes, packet.first());

@@ -319,7 +319,10 @@ impl Core {
     pub(super) fn deliver_peer_run(&mut self, now: Time, bytes: &Bytes, v5: bool, publisher: SessionKey) {
         let (topic, run) = Run::from_peer(bytes, v5).expect("a shard sends only what it has cut");
         let route = self.route(topic);
-        self.deliver_run_along(now, &route, &run, publisher);
+        match run.qos {
+            QoS::AtMostOnce => self.deliver_run_along(now, &route, &run, publisher),
+            _ => self.deliver_acknowledged_run_along(now, &route, &run, publisher, Some(bytes.clone())),
+        }
     }
 
     fn deliver_run_along(&mut self, now: Time, route: &Route, run: &Run<'_>, publisher: SessionKey) {
