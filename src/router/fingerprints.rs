@@ -50,11 +50,11 @@ impl Fingerprints {
 
     /// Pairs of a filter and a shard.
     pub(super) fn len(&self) -> usize {
-        self.parts.iter().map(HashTable::len).sum()
+        (0..PARTS).map(|part| self.parts[part].len()).sum()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.parts.iter().all(HashTable::is_empty)
+        self.len() == 0
     }
 
     /// `shard` has its first subscriber to the filter with this fingerprint.
@@ -117,7 +117,7 @@ mod tests {
             all.insert(fingerprint(number), (number % 128) as u8);
             if number > 20_000 {
                 // A slot is 8 bytes and one of control; a table has an eighth more of them than it lets be used.
-                let bytes = all.parts.iter().map(|part| part.capacity() * 8 / 7 * 9).sum::<usize>();
+                let bytes: usize = (0..PARTS).map(|part| all.parts[part].capacity() * 8 / 7 * 9).sum();
                 most = most.max(bytes / all.len());
             }
         }
@@ -126,7 +126,7 @@ mod tests {
             assert!(all.shards(fingerprint(number)).contains((number % 128) as u8));
         }
         (100..200_000).for_each(|number| all.remove(fingerprint(number), (number % 128) as u8));
-        let room: usize = all.parts.iter().map(HashTable::capacity).sum();
+        let room: usize = (0..PARTS).map(|part| all.parts[part].capacity()).sum();
         assert!(all.len() == 100 && room <= 2 * SHRINK_FROM * PARTS, "{room}");
     }
 }
