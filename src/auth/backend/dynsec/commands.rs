@@ -43,7 +43,11 @@ pub fn run(state: &mut State, payload: &[u8]) -> (String, Changes) {
             continue;
         };
         let name = fields.get("command").and_then(Value::as_str);
+        let correlation = fields.get("correlationData");
         let answer = match name {
+            _ if correlation.is_some_and(|data| !data.is_string()) => {
+                Err("Invalid correlationData data type.".to_string())
+            }
             None => Err("Missing command".to_string()),
             Some(name) => {
                 // A command that fails in its middle leaves nothing behind; one that only looks needs no copy.
@@ -68,7 +72,7 @@ pub fn run(state: &mut State, payload: &[u8]) -> (String, Changes) {
             Ok(Some(data)) => _ = response.insert("data".to_string(), data),
             Err(error) => _ = response.insert("error".to_string(), json!(error)),
         }
-        if let Some(correlation) = fields.get("correlationData").filter(|data| data.is_string()) {
+        if let Some(correlation) = correlation.filter(|data| data.is_string()) {
             response.insert("correlationData".to_string(), correlation.clone());
         }
         responses.push(Value::Object(response));
@@ -89,6 +93,7 @@ impl Fields<'_> {
         match self.0.get(field) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) if text.len() <= MAX_NAME && !text.contains('\0') => Ok(Some(text)),
+            Some(_) if field == "clientid" => Err("Invalid/missing client id".to_string()),
             Some(_) => Err(format!("Invalid/missing {field}")),
         }
     }
@@ -173,7 +178,9 @@ impl Fields<'_> {
 
     fn acls(&self) -> Result<Option<Vec<AclEntry>>, String> {
         let Some(list) = self.list("acls")? else { return Ok(None) };
-        list.iter().map(Fields::acl).collect::<Result<Vec<_>, _>>().map(Some)
+        let mut acls = list.iter().map(Fields::acl).collect::<Result<Vec<_>, _>>()?;
+        acls.sort_by_key(|acl| -acl.priority);
+        Ok(Some(acls))
     }
 }
 
@@ -184,12 +191,14 @@ fn put_role(roles: &mut Vec<RoleRef>, state: &State, fields: &Fields<'_>) -> Res
     }
     roles.retain(|role| role.rolename != rolename);
     roles.push(RoleRef { rolename, priority: fields.priority(NO_PRIORITY)? });
+    roles.sort_by_key(RoleRef::rank);
     Ok(())
 }
 
 fn put_member(group: &mut Group, username: &str, priority: i64) {
     group.clients.retain(|member| member.username != username);
     group.clients.push(Member { username: username.to_string(), priority });
+    group.clients.sort_by(|one, other| one.username.cmp(&other.username));
 }
 
 /// Puts a client into exactly the groups that are given.
@@ -379,8 +388,9 @@ fn run_one(state: &mut State, name: &str, fields: &Fields<'_>, changes: &mut Cha
             state.groups.remove(&groupname);
         }
         "addGroupRole" => {
-            let mut roles = group(state, fields)?.roles.clone();
+            fields.name("groupname")?;
             let rolename = fields.name("rolename")?;
+            let mut roles = group(state, fields)?.roles.clone();
             if roles.iter().any(|role| role.rolename == rolename) {
                 return Err("Group is already in this role".to_string());
             }
@@ -441,6 +451,7 @@ fn run_one(state: &mut State, name: &str, fields: &Fields<'_>, changes: &mut Cha
             of_clients.chain(of_groups).for_each(|roles| roles.retain(|role| role.rolename != rolename));
         }
         "addRoleACL" => {
+            fields.name("rolename")?;
             let acl = fields.acl()?;
             let known = role(state, fields)?;
             if known.acls.iter().any(|other| other.acltype == acl.acltype && other.topic == acl.topic) {
@@ -448,6 +459,7 @@ fn run_one(state: &mut State, name: &str, fields: &Fields<'_>, changes: &mut Cha
             }
             room(known.acls.len())?;
             known.acls.push(acl);
+            known.acls.sort_by_key(|acl| -acl.priority);
         }
         "removeRoleACL" => {
             let (acltype, topic) = (fields.required("acltype")?, fields.required("topic")?);
@@ -534,9 +546,12 @@ fn show_client(state: &State, username: &str) -> Value {
     object.insert("roles".to_string(), show_roles(&client.roles));
     let memberships = state.groups.values().filter_map(|group| {
         let member = group.clients.iter().find(|member| member.username == username)?;
-        Some(ranked("groupname", &group.groupname, member.priority))
+        Some((member.priority, &group.groupname))
     });
-    object.insert("groups".to_string(), Value::Array(memberships.collect()));
+    let mut memberships: Vec<_> = memberships.collect();
+    memberships.sort_by_key(|(priority, _)| -priority);
+    let groups = memberships.into_iter().map(|(priority, name)| ranked("groupname", name, priority));
+    object.insert("groups".to_string(), Value::Array(groups.collect()));
     Value::Object(object)
 }
 

@@ -39,6 +39,13 @@ pub struct RoleRef {
     pub priority: i64,
 }
 
+impl RoleRef {
+    /// Where it stands among the roles of one client or group: by priority, then by name.
+    pub fn rank(&self) -> (i64, String) {
+        (-self.priority, self.rolename.clone())
+    }
+}
+
 /// A client that a group has.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Member {
@@ -301,7 +308,7 @@ impl State {
             self.roles.iter().map(|(name, role)| (name.as_str(), Arc::new(compile_role(role)))).collect();
         let in_order = |refs: &[RoleRef]| -> Vec<Arc<Role>> {
             let mut refs: Vec<&RoleRef> = refs.iter().collect();
-            refs.sort_by_key(|role| -role.priority);
+            refs.sort_by_key(|role| role.rank());
             refs.iter().filter_map(|role| roles.get(role.rolename.as_str()).cloned()).collect()
         };
         let mut groups: BTreeMap<&str, Vec<(i64, &Group)>> = BTreeMap::new();
@@ -393,12 +400,12 @@ mod tests {
     #[test]
     fn roles_are_asked_by_priority_own_ones_first() {
         let mut state = State::initial("admin", "x").unwrap();
-        for name in ["low", "high", "group", "other"] {
+        for name in ["low", "even", "high", "group", "other"] {
             let role = RoleEntry { rolename: name.into(), about: About::default(), acls: Vec::new() };
             state.roles.insert(name.to_string(), role);
         }
         let role = |name: &str, priority| RoleRef { rolename: name.to_string(), priority };
-        state.clients.get_mut("admin").unwrap().roles = vec![role("low", -1), role("high", 5)];
+        state.clients.get_mut("admin").unwrap().roles = vec![role("low", -1), role("even", -1), role("high", 5)];
         for (name, rolename, priority) in [("a", "group", 1), ("b", "other", 2)] {
             let clients = vec![Member { username: "admin".to_string(), priority }];
             let about = About::default();
@@ -408,7 +415,7 @@ mod tests {
         }
         let roles = state.compile();
         let names: Vec<&str> = roles.clients["admin"].iter().map(|role| &*role.name).collect();
-        assert_eq!(names, ["high", "low", "other", "group"]);
+        assert_eq!(names, ["high", "even", "low", "other", "group"]);
         state.clients.get_mut("admin").unwrap().disabled = true;
         assert!(state.compile().clients.is_empty());
     }
