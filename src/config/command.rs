@@ -12,7 +12,7 @@ use std::path::PathBuf;
 #[derive(Args)]
 pub struct ServeCommand {
     /// Configuration file (TOML); flags and RINGMQ_* variables outweigh it [default: none, or what RINGMQ_CONFIG names]
-    #[arg(long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     #[command(flatten)]
     #[allow(missing_docs)]

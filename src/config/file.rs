@@ -36,7 +36,8 @@ pub fn parse(text: &str) -> Result<File, (usize, String)> {
     let line =
         |at: usize| 1 + text.as_bytes()[..at.min(text.len())].iter().filter(|byte| **byte == b'\n').count();
     let table = DeTable::parse(text).map_err(|error| {
-        (line(error.span().map_or(0, |span| span.start)), error.message().replace('\n', "; "))
+        let at = line(error.span().map_or(0, |span| span.start));
+        (at, error.message().replace('\n', "; ") + hint(text.lines().nth(at - 1).unwrap_or_default()))
     })?;
     let (mut file, keys, of_listeners) =
         (File::default(), Keys::of::<ServeArgs>(), Keys::of::<ListenerArgs>());
@@ -69,6 +70,18 @@ pub fn parse(text: &str) -> Result<File, (usize, String)> {
         }
     }
     Ok(file)
+}
+
+/// What to tell people who bring the file of another broker.
+fn hint(line: &str) -> &'static str {
+    let mut words = line.split_whitespace();
+    let is_key = |word: &str| word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    match (words.next(), words.next()) {
+        (Some(key), Some(value)) if is_key(key) && value != "=" => {
+            "; this file is TOML (key = value), not a mosquitto.conf: `ringmq config sample` prints one to begin with"
+        }
+        _ => "",
+    }
 }
 
 type Entry<'a> = (&'a Spanned<std::borrow::Cow<'a, str>>, &'a Spanned<DeValue<'a>>);
@@ -105,6 +118,13 @@ fn scalar(key: &str, value: &DeValue<'_>) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_file_of_mosquitto_is_recognised() {
+        let (line, what) = parse("# mine\nlistener 1883\nallow_anonymous true\n").unwrap_err();
+        assert!(line == 2 && what.contains("mosquitto.conf"), "{line}: {what}");
+        assert!(!parse("shards = = 1").unwrap_err().1.contains("mosquitto.conf"));
+    }
 
     #[test]
     fn keys_and_listeners_are_read_with_their_lines() {

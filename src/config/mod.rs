@@ -37,7 +37,13 @@ fn count(least: u64) -> clap::builder::RangedU64ValueParser<usize> {
 #[derive(clap::Args, Clone, Debug)]
 pub struct ServeArgs {
     /// Address and port to listen on; may be given several times. A port alone means 127.0.0.1, port 0 any free one
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:1883", help_heading = "Network")]
+    #[arg(
+        short = 'p',
+        long,
+        value_name = "ADDR:PORT",
+        default_value = "127.0.0.1:1883",
+        help_heading = "Network"
+    )]
     pub listen: Vec<ListenAddress>,
     /// Let clients in that do not say who they are; needed to listen on anything but loopback without passwords
     #[arg(long, help_heading = "Network")]

@@ -405,7 +405,8 @@ mod tests {
             state.roles.insert(name.to_string(), role);
         }
         let role = |name: &str, priority| RoleRef { rolename: name.to_string(), priority };
-        state.clients.get_mut("admin").unwrap().roles = vec![role("low", -1), role("even", -1), role("high", 5)];
+        state.clients.get_mut("admin").unwrap().roles =
+            vec![role("low", -1), role("even", -1), role("high", 5)];
         for (name, rolename, priority) in [("a", "group", 1), ("b", "other", 2)] {
             let clients = vec![Member { username: "admin".to_string(), priority }];
             let about = About::default();
