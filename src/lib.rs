@@ -13,6 +13,7 @@ pub mod config;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod limits;
+pub mod memory;
 pub mod metrics;
 pub mod net;
 pub mod router;

@@ -3,6 +3,7 @@ mod dynsec;
 mod explain;
 mod files;
 pub mod log;
+mod memory;
 mod passwd;
 mod privileges;
 mod reload;
@@ -37,7 +38,7 @@ use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 
 /// The exit code for settings or a machine we cannot start with.
@@ -165,6 +166,8 @@ fn start(sources: &Sources) -> Result<Running, String> {
     let store = settings.store.as_ref().map(|store| store::open(store, wall)).transpose()?;
     let commands =
         start_shards(&settings, &backends, listeners, doors.clone(), (start, wall), store, &sender)?;
+    let max_memory = Arc::new(AtomicU64::new(settings.max_memory));
+    memory::begin(max_memory.clone(), commands.clone())?;
     let watched = Watched::default();
     let tell = sender.clone();
     watched
@@ -179,7 +182,7 @@ fn start(sources: &Sources) -> Result<Running, String> {
     let _ = announce(&settings, &places);
     let shutdown = Duration::from_millis(settings.limits.shutdown_ms);
     let has_store = settings.store.is_some();
-    let current = Current::new(sources.clone(), loaded, settings, doors, backends, watched);
+    let current = Current::new(sources.clone(), loaded, settings, doors, backends, watched, max_memory);
     Ok(Running { reports, commands, shutdown, current, has_store })
 }
 

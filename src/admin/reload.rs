@@ -14,6 +14,7 @@ use crate::shard::mesh::CommandSender;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -23,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Keys outside listeners whose change is taken up at once. The others need another start: they are about threads and
 /// sockets, or a client was told them in CONNACK and may rely on them.
-const AT_ONCE: [&str; 22] = [
+const AT_ONCE: [&str; 23] = [
     "connect-timeout",
     "jail-time",
     "log-level",
@@ -32,6 +33,7 @@ const AT_ONCE: [&str; 22] = [
     "max-group-queue",
     "max-inflight",
     "max-keep-alive",
+    "max-memory",
     "max-publish-bytes",
     "max-publish-rate",
     "max-queued-bytes",
@@ -56,6 +58,7 @@ pub struct Current {
     doors: Arc<[Arc<Door>]>,
     backends: Arc<Backends>,
     watched: Watched,
+    max_memory: Arc<AtomicU64>,
 }
 
 impl Current {
@@ -67,8 +70,10 @@ impl Current {
         doors: Arc<[Arc<Door>]>,
         backends: Arc<Backends>,
         watched: Watched,
+        max_memory: Arc<AtomicU64>,
     ) -> Current {
-        let current = Current { sources, found: loaded.found, settings, doors, backends, watched };
+        let current =
+            Current { sources, found: loaded.found, settings, doors, backends, watched, max_memory };
         current.watched.watch(&current.settings);
         current
     }
@@ -121,6 +126,8 @@ impl Current {
         self.doors.iter().zip(states).for_each(|(door, state)| door.replace(state));
         self.backends.take(loaded_auth, same_places.then(|| doors_of(&settings)));
         self.settings.limits = (*limits).clone();
+        self.settings.max_memory = settings.max_memory;
+        self.max_memory.store(settings.max_memory, Ordering::Relaxed);
         if same_places {
             self.settings.listeners = settings.listeners;
         }

@@ -107,6 +107,15 @@ pub fn worst_case(settings: &Settings) -> String {
         );
     }
     let _ = writeln!(text, "#   {:>9}  together", rounded(sum));
+    let _ = match settings.max_memory {
+        0 => writeln!(text, "# Nothing is done before that (max-memory is 0)."),
+        cap => writeln!(
+            text,
+            "#   {:>9}  are used at most (max-memory): before that publishers are slowed down, then new clients, then \
+             messages are refused",
+            rounded(cap)
+        ),
+    };
     text
 }
 
@@ -129,7 +138,9 @@ mod tests {
         let settings = Sources::new(None, None).load().unwrap().check(&[0, 1]).unwrap();
         let sum: u64 = parts(&settings).iter().map(|part| part.count * part.each).sum();
         let text = worst_case(&settings);
-        assert!(text.lines().last().unwrap().contains(&rounded(sum)), "{text}");
+        let last: Vec<&str> = text.lines().rev().take(2).collect();
+        assert!(last[1].contains(&rounded(sum)), "{text}");
+        assert!(last[0].contains(&rounded(settings.max_memory)), "{text}");
         assert!(text.contains("queued messages: 2000000 of 16M"), "{text}");
         assert_eq!(rounded(1023), "1023 B");
         assert_eq!(rounded(3 << 19), "1.5 MiB");

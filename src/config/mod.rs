@@ -4,6 +4,7 @@ pub mod command;
 pub mod file;
 pub mod keys;
 pub mod listener;
+pub mod machine;
 pub mod memory;
 pub mod reference;
 pub mod sources;
@@ -16,6 +17,7 @@ use crate::net::listener::Place;
 use auth::AuthArgs;
 use clap::Parser;
 use listener::ListenerSettings;
+use machine::{MemoryCap, allowed_memory};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use store::{StoreArgs, StoreSettings};
@@ -149,6 +151,9 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_group_queue, value_parser = count(0), help_heading = "Messages")]
     pub max_group_queue: usize,
 
+    /// Memory that the broker uses at most, in bytes or as a share of what it may have (its control group's limit, or the machine's); before it, publishers are slowed down, then new clients, then messages are refused. 0: no bound
+    #[arg(long, value_name = "SIZE", default_value_t = MemoryCap::Share(75), help_heading = "Operation")]
+    pub max_memory: MemoryCap,
     /// User (and group) to become once the ports are open and the certificates are read, by name or number; files that are read again later must be readable for it [default: who starts the broker]
     #[arg(long, value_name = "USER:GROUP", help_heading = "Operation")]
     pub user: Option<Owner>,
@@ -211,6 +216,8 @@ pub struct Settings {
     pub auth: AuthArgs,
     /// Where what must survive is kept; nothing survives without it.
     pub store: Option<StoreSettings>,
+    /// Bytes of memory the broker uses at most; 0 for any number.
+    pub max_memory: u64,
 }
 
 impl ServeArgs {
@@ -226,7 +233,8 @@ impl ServeArgs {
         self.auth.check()?;
         let (placement, limits, store) = (self.placement(usable)?, self.limits()?, self.store.check()?);
         let (test_auth, auth) = (self.enable_test_auth, self.auth.clone());
-        Ok(Settings { listeners, placement, limits, test_auth, auth, store })
+        let max_memory = self.max_memory.bytes(allowed_memory())?;
+        Ok(Settings { listeners, placement, limits, test_auth, auth, store, max_memory })
     }
 
     fn placement(&self, usable: &[usize]) -> Result<Vec<usize>, String> {

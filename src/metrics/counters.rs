@@ -109,6 +109,9 @@ counters! {
     Counter denied_receive: "Times a subscriber was left out because it may not read a topic; once for each topic while its route is remembered.";
     Counter jailed: "Client ids that connected too often and are not let in for a while.";
     Counter throttled: "Times a connection was not read for a while because it published faster than it may.";
+    Counter slowed_for_memory: "Times a connection was not read for a while because memory runs short.";
+    Counter refused_for_memory: "Messages, subscriptions and CONNECT packets refused because memory runs short.";
+    Counter ended_for_memory: "Connections ended for what they held, unfinished or unsent, because memory runs short.";
     Counter wills_published: "Will messages published.";
 
     Gauge clients_connected: "Clients connected.";

@@ -4,6 +4,7 @@
 //! What is published and when follows what Mosquitto does: each topic once at the start, then whenever its text changed.
 use super::counters::{Counters, Label};
 use super::packets::{CONNECT, PACKET_NAMES};
+use crate::memory::Memory;
 use crate::time::Time;
 use std::collections::BTreeMap;
 
@@ -92,8 +93,8 @@ pub struct SysTree {
     averages: [[f64; WINDOWS.len()]; LOADS.len()],
     /// Most sessions that an update saw.
     clients_maximum: u64,
-    /// Bytes of heap in use, and the most there ever were.
-    heap: Option<(u64, u64)>,
+    /// The memory in use, once it is known.
+    memory: Option<Memory>,
 }
 
 impl Default for SysTree {
@@ -111,14 +112,13 @@ impl SysTree {
             counted: [0; LOADS.len()],
             averages: [[0.0; WINDOWS.len()]; LOADS.len()],
             clients_maximum: 0,
-            heap: None,
+            memory: None,
         }
     }
 
-    /// Bytes of heap in use, and the most there ever were, for the next update. Without it (the allocator may not
-    /// know) there are no `heap` topics.
-    pub fn set_heap(&mut self, current: u64, maximum: u64) {
-        self.heap = Some((current, maximum));
+    /// The memory in use, for the next update. Until it is known (0 bytes are not) there are no topics about it.
+    pub fn set_memory(&mut self, memory: Memory) {
+        self.memory = Some(memory).filter(|memory| memory.used > 0);
     }
 
     /// Calls `publish` with topic and payload of everything that changed since the last update; the messages are
@@ -160,9 +160,18 @@ impl SysTree {
                 );
             }
         }
-        if let Some((current, maximum)) = self.heap {
-            tell(broker("heap/current"), current.to_string());
-            tell(broker("heap/maximum"), maximum.to_string());
+        if let Some(memory) = self.memory {
+            tell(broker("heap/current"), memory.used.to_string());
+            tell(broker("heap/maximum"), memory.most.to_string());
+            let values = [
+                ("pressure", memory.pressure as u64),
+                ("slowed", totals.slowed_for_memory),
+                ("refused", totals.refused_for_memory),
+                ("ended", totals.ended_for_memory),
+            ];
+            for (name, value) in values {
+                tell(format!("$SYS/ringmq/memory/{name}"), value.to_string());
+            }
         }
         for (shard, counters) in shards.iter().enumerate() {
             for metric in counters.iter().filter(|metric| metric.label == Label::None) {

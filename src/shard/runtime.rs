@@ -3,6 +3,7 @@
 //! A glommio executor, pinned to one core, hosts a single task that never awaits: it blocks in the shard's own ring,
 //! where sockets, the doorbell and the wait for the next deadline are one system call. So no glommio timer, file or
 //! socket may be awaited on these executors.
+mod allocator;
 mod chronicle;
 mod sealed;
 
@@ -12,6 +13,7 @@ use super::mesh::Port;
 use crate::auth::decision::{Answer, Question, Wish};
 use crate::auth::rule::Operation;
 use crate::limits::Limits;
+use crate::memory::Pressure;
 use crate::net::connections::Connections;
 use crate::net::door::Door;
 use crate::net::event::Event;
@@ -253,11 +255,16 @@ impl Shard {
             self.stop_by = Some(self.now + self.limits.shutdown_ms);
             self.connections.stop_accepting();
         }
+        let is_memory_short =
+            matches!(&command, Command::Memory(memory) if memory.pressure != Pressure::None);
         if let Command::Limits(limits) = &command {
             self.limits = limits.clone();
         }
         self.core.handle_command(self.now, command);
         self.act();
+        if is_memory_short {
+            allocator::give_back();
+        }
     }
 
     fn take_envelopes(&mut self) {

@@ -8,6 +8,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("codec", 0),
     ("topic", 0),
     ("limits", 0),
+    ("memory", 0),
     ("time", 0),
     ("slots", 0),
     ("auth", 1),

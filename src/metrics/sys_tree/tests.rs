@@ -208,7 +208,7 @@ fn each_counter_reaches_its_topics() {
     totals.packets_sent[3] = 16;
     totals.packets_received[12] = 17;
     totals.packets_sent[13] = 18;
-    tree.set_heap(19, 20);
+    tree.set_memory(Memory { used: 19, most: 20, ..Memory::default() });
     let told = updated(&mut tree, 0, &totals, &[]);
     let mut lines: Vec<String> = told.iter().map(|(topic, text)| format!("{topic}|{text}")).collect();
     lines.sort();

@@ -121,7 +121,7 @@ impl Core {
         let must_keep = session.is_persistent();
         let connection = &mut self.connections[slot as usize];
         let fits = qos > QoS::AtMostOnce
-            && connection.output.len() <= self.limits.output_mark
+            && connection.output.len() <= self.output_mark
             && connection.takes_verbatim(run, ids, SHARE_FROM);
         let outgoing = session.outgoing();
         let room = if fits { usize::from(outgoing.room(connection.quota)) } else { 0 };

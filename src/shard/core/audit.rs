@@ -31,8 +31,7 @@ impl Core {
         self.audit_sessions();
         let of_connections = self.connections.iter().filter(|(_, connection)| connection.timer.is_some());
         let of_sessions = self.session_timers.iter().filter(|timer| timer.is_some());
-        let waits =
-            self.connections.iter().filter_map(|(_, connection)| connection.extras.as_ref()?.rate?.timer);
+        let waits = self.connections.iter().filter_map(|(_, connection)| connection.extras.as_ref()?.wait);
         let armed = of_connections.count() + of_sessions.count() + waits.count() + self.own_timers();
         assert_eq!(self.timers.len(), armed, "timers nobody waits for");
         let sizes = [

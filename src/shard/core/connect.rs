@@ -210,6 +210,7 @@ impl Core {
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
         let screened = match connect.properties.authentication_method {
             _ if self.is_banned(now, slot, client_id, connect.username) => Screened::Out(ReasonCode::Banned),
+            _ if self.is_closed_to(client_id) => Screened::Out(ReasonCode::QuotaExceeded),
             _ if self.is_jailed(now, client_id) => Screened::Out(ReasonCode::ConnectionRateExceeded),
             Some(method) => {
                 let data = connect.properties.authentication_data;

@@ -80,6 +80,10 @@ pub(super) struct Extras {
     pub asked: u16,
     /// What it may still publish, where there is a bound.
     pub rate: Option<Rate>,
+    /// When it is read again that waits for a time.
+    pub wait: Option<TimerId>,
+    /// How often it waited for memory.
+    pub retries: u8,
 }
 
 impl Extras {
@@ -96,6 +100,8 @@ impl Extras {
             wish,
             asked: _,
             rate,
+            wait,
+            retries: _,
         } = self;
         origin.is_none()
             && torn.is_none()
@@ -107,6 +113,7 @@ impl Extras {
             && held.is_none()
             && wish.is_none()
             && rate.is_none()
+            && wait.is_none()
     }
 }
 

@@ -149,7 +149,8 @@ impl Core {
 
     /// Refuses credentials.
     pub(super) fn turn_away(&mut self, slot: u32, reason: ReasonCode) {
-        self.counters.logins_refused += u64::from(reason != ReasonCode::ServerUnavailable);
+        let is_for_lack = matches!(reason, ReasonCode::ServerUnavailable | ReasonCode::QuotaExceeded);
+        self.counters.logins_refused += u64::from(!is_for_lack);
         self.refuse(slot, reason);
     }
 

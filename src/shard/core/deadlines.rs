@@ -12,7 +12,7 @@ pub(super) enum Timer {
     Connection(ConnId),
     /// A will delay or a session expiry: slot of the session.
     Session(u32),
-    /// A connection that published too fast is read again.
+    /// A connection that waits is read again.
     Resume(ConnId),
     /// The next retained message to expire.
     Retained,

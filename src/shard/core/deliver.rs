@@ -46,7 +46,7 @@ impl Core {
             return;
         };
         let connection = &mut self.connections[slot as usize];
-        let is_over_mark = connection.output.len() > self.limits.output_mark;
+        let is_over_mark = connection.output.len() > self.output_mark;
         if qos == QoS::AtMostOnce {
             if is_over_mark {
                 self.counters.dropped_output_mark += 1;
@@ -140,7 +140,7 @@ impl Core {
         if !connection.takes_verbatim(run, ids, most) {
             return false;
         }
-        if connection.output.len() > self.limits.output_mark {
+        if connection.output.len() > self.output_mark {
             self.counters.dropped_output_mark += u64::from(run.count);
             return true;
         }
@@ -160,7 +160,7 @@ impl Core {
     /// Whether there is room in the output; if not, what waits goes on when it has drained.
     fn has_room(&mut self, slot: u32) -> bool {
         let connection = &mut self.connections[slot as usize];
-        if connection.output.len() <= self.limits.output_mark {
+        if connection.output.len() <= self.output_mark {
             return true;
         }
         connection.is_stalled = true;

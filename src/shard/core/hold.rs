@@ -29,8 +29,10 @@ impl Core {
         let Some(held) = self.connections[slot as usize].extras().held.take() else { return };
         self.connections[slot as usize].last_received = now;
         self.begin_work();
+        let published = self.publishes_received();
         self.receive_slice(now, slot, &held);
-        if self.is_live(conn) && !self.is_held(slot) {
+        let is_slow = self.slow_down(now, conn, published, held.len());
+        if self.is_live(conn) && !self.is_held(slot) && !is_slow {
             self.connections[slot as usize].shrink();
             self.actions.push_back(Action::Resume { conn });
         }

@@ -80,7 +80,7 @@ impl Core {
                     }
                     bytes = rest;
                 }
-                Ok(Cut::Short { total }) => match self.check_stranger(slot, total) {
+                Ok(Cut::Short { total }) => match self.check_torn(slot, total) {
                     Ok(()) => return self.keep_torn(slot, bytes, total),
                     Err(error) => return self.refuse_bytes(now, slot, error),
                 },
@@ -97,7 +97,7 @@ impl Core {
             return self.receive_acks(now, slot, bytes);
         }
         let route = connection.route.upgrade()?;
-        if self.asks || self.has_rates() {
+        if self.asks || self.has_rates() || self.memory.is_full() {
             // Each message is looked at.
             return None;
         }
@@ -148,7 +148,7 @@ impl Core {
                 Cut::Short { total } => total,
             };
         }
-        self.check_stranger(slot, torn.total)?;
+        self.check_torn(slot, torn.total)?;
         let total = torn.total.expect("known by now");
         let missing = total - torn.bytes.len();
         let (now, later) = bytes.split_at(missing.min(bytes.len()));
@@ -165,11 +165,11 @@ impl Core {
         Ok(None)
     }
 
-    /// Refuses to keep more for somebody of whom nothing is known than a CONNECT may have.
-    fn check_stranger(&self, slot: u32, total: Option<usize>) -> Result<(), DecodeError> {
-        let limit = self.limits.max_connect;
-        let is_known = self.connections[slot as usize].phase == Phase::Connected;
-        match total.filter(|total| *total > limit as usize && !is_known) {
+    /// Refuses to keep more for somebody of whom nothing is known than a CONNECT may have, and for anybody where memory
+    /// is short.
+    fn check_torn(&self, slot: u32, total: Option<usize>) -> Result<(), DecodeError> {
+        let limit = self.torn_limit(self.connections[slot as usize].phase == Phase::Connected);
+        match total.filter(|total| *total > limit as usize) {
             Some(size) => Err(DecodeError::PacketTooLarge { size: size as u32, limit }),
             None => Ok(()),
         }

@@ -23,6 +23,7 @@ mod input;
 mod jail;
 mod mesh;
 mod notice;
+mod pressure;
 mod publish;
 mod rate;
 mod registrar;
@@ -46,6 +47,7 @@ use crate::auth::Origin;
 use crate::auth::access::Policy;
 use crate::auth::decision::{Answer, Question};
 use crate::limits::Limits;
+use crate::memory::Memory;
 use crate::metrics::Counters;
 use crate::router::{Keys, Router};
 use crate::session::{Session, Will};
@@ -158,6 +160,8 @@ pub enum Action {
 pub enum Command {
     /// Everything up to this batch of the shard is stored.
     Stored(u64),
+    /// How much memory is in use, and what that asks for.
+    Memory(Memory),
     /// Space for storing runs short: nothing that must be stored is taken on; or there is enough of it again.
     StorageFull(bool),
     /// Publish wills, tell version 5 clients 0x8B, close; [`Core::is_stopped`] turns true when all is sent or time is up.
@@ -192,6 +196,10 @@ pub struct Core {
     asks: bool,
     denials: authorize::Denials,
     jail: jail::Jail,
+    /// The memory in use, of the whole broker.
+    memory: Memory,
+    /// [`Limits::output_mark`], or less while memory is short.
+    output_mark: usize,
     connections: Slots<Connection>,
     generations: u32,
     sessions: Slots<Session>,
@@ -273,11 +281,13 @@ impl Core {
             work_until: 0,
             put_off: VecDeque::new(),
             keys,
-            limits,
             restricts: policy.restricts(),
             asks: policy.asks,
             denials: authorize::Denials::default(),
             jail: jail::Jail::default(),
+            memory: Memory::default(),
+            output_mark: limits.output_mark,
+            limits,
             policy,
         };
         core.arm_sys(now);
@@ -311,8 +321,10 @@ impl Core {
     /// Further bytes that came at the same time as those of [`Core::handle_bytes`].
     pub fn handle_more_bytes(&mut self, now: Time, conn: ConnId, bytes: &[u8]) {
         if self.is_live(conn) {
+            let published = self.publishes_received();
             self.receive(now, conn.slot, bytes);
             self.settle(now);
+            self.slow_down(now, conn, published, bytes.len());
         }
     }
 
@@ -342,6 +354,7 @@ impl Core {
     pub fn handle_command(&mut self, now: Time, command: Command) {
         match command {
             Command::Stored(number) => self.handle_stored(number),
+            Command::Memory(memory) => self.handle_memory(now, memory),
             Command::StorageFull(is_full) => self.handle_storage_full(is_full),
             Command::Shutdown => self.begin_shutdown(now),
             Command::Answer { conn, answer } => self.handle_answer(now, conn, answer),
@@ -350,7 +363,10 @@ impl Core {
                 session.access.as_ref().is_some_and(|access| access.user.as_deref() == Some(&*user))
             }),
             Command::EndClient(id) => self.end_clients(now, |_, session| *session.client_id == *id),
-            Command::Limits(limits) => self.limits = limits,
+            Command::Limits(limits) => {
+                self.output_mark = pressure::output_mark(&limits, &self.memory);
+                self.limits = limits;
+            }
         }
         self.settle(now);
     }

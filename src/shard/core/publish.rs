@@ -32,6 +32,11 @@ impl Core {
         publish: &Publish<'_>,
         whole: Option<&Bytes>,
     ) -> Flow {
+        if self.memory.is_full()
+            && let Some(flow) = self.await_memory(now, slot, publish)
+        {
+            return flow;
+        }
         if self.questions_asked(slot) == 0 {
             self.counters.publish_bytes_received += publish.payload.len() as u64;
             self.charge(now, slot, publish.payload.len());
@@ -62,6 +67,11 @@ impl Core {
             return self.refuse_publish(now, slot, publish, reason);
         }
         if let Some(flow) = self.bar_publish(now, slot, topic, publish) {
+            return flow;
+        }
+        if self.memory.is_full()
+            && let Some(flow) = self.refuse_for_memory(now, slot, publish)
+        {
             return flow;
         }
         let mut forwarded = Vec::new();
@@ -122,7 +132,7 @@ impl Core {
     }
 
     /// Whether a QoS 2 message with this id came and waits for its PUBREL.
-    fn is_unreleased(&self, slot: u32, id: u16) -> bool {
+    pub(super) fn is_unreleased(&self, slot: u32, id: u16) -> bool {
         let session = &self.sessions[self.connections[slot as usize].session as usize];
         session.incoming.as_ref().is_some_and(|incoming| incoming.contains(id))
     }

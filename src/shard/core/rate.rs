@@ -1,9 +1,7 @@
 //! How fast one client may publish: above its rate it is not read until its time has come, and TCP slows it down.
-use super::deadlines::Timer;
-use super::{ConnId, Core};
+use super::Core;
 use crate::codec::ReasonCode;
 use crate::limits::Limits;
-use crate::shard::timer_wheel::TimerId;
 use crate::time::Time;
 use crate::topic::has_wildcard;
 
@@ -14,15 +12,13 @@ pub(super) struct Rate {
     bytes: i64,
     /// Up to when it was filled.
     at: Time,
-    /// The end of its wait.
-    pub timer: Option<TimerId>,
 }
 
 impl Rate {
     /// A second's worth.
     fn new(now: Time, limits: &Limits) -> Rate {
         let (messages, bytes) = full(limits);
-        Rate { messages, bytes, at: now, timer: None }
+        Rate { messages, bytes, at: now }
     }
 
     fn fill(&mut self, now: Time, limits: &Limits) {
@@ -95,25 +91,9 @@ impl Core {
             return false;
         }
         self.counters.throttled += 1;
-        let timer = self.timers.insert(now + wait, Timer::Resume(self.id(slot)));
-        self.connections[slot as usize].extras().rate.as_mut().expect("just seen").timer = Some(timer);
         self.hold(slot, [bytes, &[]]);
+        self.wait(slot, now + wait);
         true
-    }
-
-    /// A wait is over.
-    pub(super) fn resume(&mut self, now: Time, conn: ConnId) {
-        let extras = self.connections[conn.slot as usize].extras();
-        extras.rate.as_mut().expect("who waits has a rate").timer = None;
-        self.go_on(now, conn.slot);
-    }
-
-    /// The connection ends.
-    pub(super) fn cancel_wait(&mut self, slot: u32) {
-        let extras = self.connections[slot as usize].extras.as_mut();
-        if let Some(timer) = extras.and_then(|extras| extras.rate.as_mut()?.timer.take()) {
-            self.timers.cancel(timer);
-        }
     }
 
     /// Refuses filters that are too wide: a wildcard within the first levels.

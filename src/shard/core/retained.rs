@@ -179,6 +179,9 @@ impl Core {
             }
             return true;
         }
+        if self.is_no_room_for(&message) {
+            return false;
+        }
         let share = self.limits.max_retained.div_ceil(usize::from(self.shards));
         if self.retained.messages.len() >= share && self.retained.messages.get(topic).is_none() {
             self.counters.dropped_retained_limit += 1;

@@ -188,7 +188,7 @@ impl Core {
         let session = &self.sessions[session as usize];
         let Some(connection) = session.connection else { return 0 };
         let connection = &self.connections[connection as usize];
-        if connection.output.len() > self.limits.output_mark / 2 {
+        if connection.output.len() > self.output_mark / 2 {
             return 0;
         }
         if subscription.options.qos == QoS::AtMostOnce {

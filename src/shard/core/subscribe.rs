@@ -114,6 +114,10 @@ impl Core {
         let session_slot = self.connections[slot as usize].session;
         let session = &mut self.sessions[session_slot as usize];
         let is_new = session.subscriptions.get(filter.filter).is_none();
+        if is_new && self.memory.is_full() {
+            self.counters.refused_for_memory += 1;
+            return Err(ReasonCode::QuotaExceeded);
+        }
         if session.is_stored && self.store.as_ref().is_some_and(|store| store.is_full) {
             self.counters.refused_storage_full += 1;
             return Err(ReasonCode::QuotaExceeded);

@@ -43,6 +43,7 @@ impl Core {
         self.sys.shards.iter().for_each(|shard| totals.add(shard));
         let mut changed = Vec::new();
         let Sys { shards, tree } = &mut self.sys;
+        tree.set_memory(self.memory);
         tree.update(now, &totals, shards, &mut |topic, value| {
             changed.push((topic.to_owned(), value.to_owned()))
         });
