@@ -1,4 +1,5 @@
 use super::*;
+use crate::memory::Pressure;
 
 fn updated(tree: &mut SysTree, now: u64, totals: &Counters, shards: &[Counters]) -> Vec<(String, String)> {
     let mut told = Vec::new();
@@ -202,13 +203,17 @@ fn each_counter_reaches_its_topics() {
         output_bytes: 12,
         dropped_queue_full: 13,
         dropped_expired: 1,
+        slowed_for_memory: 21,
+        refused_for_memory: 22,
+        ended_for_memory: 23,
         ..Counters::default()
     };
     totals.packets_received[3] = 15;
     totals.packets_sent[3] = 16;
     totals.packets_received[12] = 17;
     totals.packets_sent[13] = 18;
-    tree.set_memory(Memory { used: 19, most: 20, ..Memory::default() });
+    let pressure = Pressure::Full;
+    tree.set_memory(Memory { used: 19, most: 20, pressure });
     let told = updated(&mut tree, 0, &totals, &[]);
     let mut lines: Vec<String> = told.iter().map(|(topic, text)| format!("{topic}|{text}")).collect();
     lines.sort();
@@ -241,6 +246,10 @@ fn each_counter_reaches_its_topics() {
             "$SYS/broker/store/messages/bytes|300",
             "$SYS/broker/store/messages/count|19",
             "$SYS/broker/subscriptions/count|7",
+            "$SYS/ringmq/memory/ended|23",
+            "$SYS/ringmq/memory/pressure|3",
+            "$SYS/ringmq/memory/refused|22",
+            "$SYS/ringmq/memory/slowed|21",
         ]
     );
 }
