@@ -31,6 +31,8 @@ pub struct Group {
     filter: Box<str>,
     /// By shard.
     counts: Box<[Count]>,
+    /// Its place in the list of groups with the same filter.
+    place: u32,
     members: Vec<Member>,
     next_connected: u32,
     next_member: usize,
@@ -211,9 +213,14 @@ impl Groups {
         let group = self.groups.remove(slot as usize);
         self.by_key.remove(&group.key);
         let same_filter = self.by_filter.get_mut(filter).expect("every group is listed under its filter");
-        same_filter.retain(|known| *known != slot);
-        if same_filter.is_empty() {
-            self.by_filter.remove(filter);
+        // By its place: one client can have a hundred thousand groups with the same filter.
+        let place = group.place as usize;
+        assert!(same_filter[place] == slot, "a group knows its place");
+        same_filter.swap_remove(place);
+        match same_filter.get(place) {
+            Some(moved) => self.groups[*moved as usize].place = group.place,
+            None if same_filter.is_empty() => drop(self.by_filter.remove(filter)),
+            None => {}
         }
         true
     }
@@ -227,17 +234,19 @@ impl Groups {
             return (slot, false);
         }
         let key = self.keys.group(share, filter);
+        let same_filter = self.by_filter.entry_or(filter, SmallVec::new);
         let slot = self.groups.insert(Group {
             key,
             share: share.into(),
             filter: filter.into(),
             counts: vec![Count::default(); usize::from(self.shards)].into(),
+            place: same_filter.len() as u32,
             members: Vec::new(),
             next_connected: 0,
             next_member: 0,
         }) as u32;
+        same_filter.push(slot);
         self.by_key.insert(key, slot);
-        self.by_filter.entry_or(filter, SmallVec::new).push(slot);
         (slot, true)
     }
 
