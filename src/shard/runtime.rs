@@ -140,6 +140,8 @@ struct Shard {
     dirty: Vec<ConnId>,
     /// Some ring was not drained to its end.
     more_envelopes: bool,
+    /// What is due comes before what the sockets bring in the next turn, and behind it in the one after.
+    is_due_first: bool,
     /// Where what must survive goes.
     batches: Option<Sender<(ShardId, Batch)>>,
     shard: ShardId,
@@ -174,6 +176,7 @@ impl Shard {
             blocked: Vec::new(),
             dirty: Vec::new(),
             more_envelopes: false,
+            is_due_first: true,
             batches,
             shard,
             stop_by: None,
@@ -204,10 +207,12 @@ impl Shard {
         }
         if self.expires_from <= self.now {
             self.connections.handle_deadlines(self.now);
-            if self.core.next_deadline() <= self.now {
-                self.core.handle_deadlines(self.now);
-                self.act();
-            }
+        }
+        // Input that was put off may fill the outboxes, and so may what comes now. Neither keeps the other waiting for ever.
+        let is_due_first = self.is_due_first;
+        self.is_due_first ^= self.core.wants_input();
+        if is_due_first {
+            self.do_what_is_due();
         }
         while let Some(command) = self.port.poll_command() {
             self.take_command(command);
@@ -216,6 +221,9 @@ impl Shard {
             self.take_parked();
         }
         self.take_events();
+        if !is_due_first {
+            self.do_what_is_due();
+        }
         self.take_envelopes();
 
         self.hand_over_batch()?;
@@ -247,6 +255,14 @@ impl Shard {
         match deadline {
             Time::NEVER => Wait::Forever,
             _ => Wait::For(Duration::from_millis(deadline.since(self.now))),
+        }
+    }
+
+    /// Timers that have run out, and input that was put off.
+    fn do_what_is_due(&mut self) {
+        if self.expires_from <= self.now && self.core.next_deadline() <= self.now {
+            self.core.handle_deadlines(self.now);
+            self.act();
         }
     }
 

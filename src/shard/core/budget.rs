@@ -7,7 +7,7 @@ use crate::time::Time;
 
 /// Work done for one piece of input, or for the envelopes of one shard in a turn. The unit is a plain delivery. What
 /// one packet asks for is done whole, whatever it is.
-const WORK_AT_ONCE: u64 = 1 << 20;
+const WORK_AT_ONCE: u64 = 1 << 17;
 /// Work of a step in a tree of filters.
 const STEP: u64 = 4;
 /// Work of a delivery that is acknowledged.

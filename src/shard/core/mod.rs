@@ -70,6 +70,10 @@ use std::sync::Arc;
 use subscribe::Announcements;
 use sys::Sys;
 
+/// Timers that run out in one turn; more wait for the next. Thousands of connections that came at once time out at once,
+/// and nobody else is to wait until all of them are closed.
+const TIMERS_AT_ONCE: usize = 64;
+
 /// Number of a shard, `0..shards`.
 pub type ShardId = u8;
 
@@ -371,9 +375,10 @@ impl Core {
         self.settle(now);
     }
 
-    /// Time has passed: run whatever is due.
+    /// Time has passed: run what is due, or a part of it if that is much. [`Core::next_deadline`] knows of the rest.
     pub fn handle_deadlines(&mut self, now: Time) {
-        while let Some((_, timer)) = self.timers.pop_expired(now) {
+        for _ in 0..TIMERS_AT_ONCE {
+            let Some((_, timer)) = self.timers.pop_expired(now) else { break };
             self.expire(now, timer);
             self.settle(now);
         }
