@@ -41,7 +41,8 @@ pub fn read(bytes: &[u8]) -> Header {
     }
     let result = HeaderResult::parse(&bytes[..known]);
     if result.is_incomplete() {
-        return if bytes.len() >= MAX_HEADER { Header::Wrong } else { Header::Short };
+        // A line that has its end gets no better.
+        return if could_be(TEXT) || bytes.len() >= MAX_HEADER { Header::Wrong } else { Header::Short };
     }
     match result {
         HeaderResult::V1(Ok(header)) => {
@@ -113,6 +114,8 @@ mod tests {
             &b"\x10\x0c\0\x04MQTT"[..],
             b"G",
             b"PROXY TCP4 x y 1 2\r\n",
+            b"PROXY TCP4 1.2.3.4\r\n",
+            b"PROXY \r\n",
             b"PROXY TCP4 1.2.3.4 5.6.7.8 99999 1\r\n",
         ] {
             assert_eq!(read(bytes), Header::Wrong, "{bytes:?}");
