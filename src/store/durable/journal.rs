@@ -13,6 +13,8 @@ const END: u8 = 3;
 const CLEAR: u8 = 4;
 /// The kind of a change that writes; all others remove.
 const VALUE: u64 = 0;
+/// Bytes of a journal out of which something was cut, at least.
+const MIN_LENGTH: u64 = 4096;
 /// What an end marker ends with.
 const MAGIC: &[u8] = b"FJL\x03";
 
@@ -137,8 +139,15 @@ pub fn journals(engine: &Path) -> io::Result<Vec<PathBuf>> {
 /// Cuts damaged stretches out of the journals.
 pub fn mend(directory: &Directory) -> io::Result<Vec<SetAside>> {
     let mut set_aside = Vec::new();
-    for path in journals(&directory.engine())? {
-        let bytes = fs::read(&path)?;
+    let journals = journals(&directory.engine())?;
+    for path in &journals {
+        let bytes = fs::read(path)?;
+        // The engine gives a journal its length before anything else; only one that was just begun may have none.
+        if bytes.is_empty() && (journals.len() == 1 || Some(path) != journals.last()) {
+            let what = format!("the journal {}", path.file_name().unwrap_or_default().display());
+            let why = "it is empty".to_string();
+            set_aside.push(SetAside { what, bytes: 0, why, kept_in: None });
+        }
         let ranges = damaged(&bytes);
         if ranges.is_empty() {
             continue;
@@ -148,7 +157,7 @@ pub fn mend(directory: &Directory) -> io::Result<Vec<SetAside>> {
         let mut copy = File::create(&aside)?;
         ranges.iter().try_for_each(|range| copy.write_all(&bytes[range.clone()]))?;
         copy.sync_all()?;
-        rewrite(&path, &bytes, &ranges)?;
+        rewrite(path, &bytes, &ranges)?;
         let kept_in = Some(aside);
         set_aside.extend(ranges.iter().map(|range| SetAside {
             what: format!("the journal {name} from byte {} on", range.start),
@@ -173,6 +182,9 @@ fn rewrite(path: &Path, bytes: &[u8], ranges: &[std::ops::Range<usize>]) -> io::
         at = range.end;
     }
     file.write_all(&bytes[at..at + written(&bytes[at..])])?;
+    // Not empty even if nothing is left: this is told once.
+    let length = file.metadata()?.len();
+    file.set_len(length.max(MIN_LENGTH))?;
     file.sync_all()?;
     fs::rename(&next, path)?;
     File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()

@@ -175,13 +175,14 @@ fn sync_folders(path: &Path) -> std::io::Result<()> {
 
 /// Whether files are damaged, as opposed to a machine that does not do its part.
 fn is_damage(error: &fjall::Error) -> bool {
-    use std::io::ErrorKind::{AlreadyExists, InvalidData, NotFound, UnexpectedEof};
+    // A place that cannot be (invalid input) is what a damaged table points to.
+    use std::io::ErrorKind::{AlreadyExists, InvalidData, InvalidInput, NotFound, UnexpectedEof};
     match error {
         fjall::Error::Io(error) => {
-            matches!(error.kind(), AlreadyExists | InvalidData | NotFound | UnexpectedEof)
+            matches!(error.kind(), AlreadyExists | InvalidData | InvalidInput | NotFound | UnexpectedEof)
         }
         fjall::Error::Storage(fjall::LsmError::Io(error)) => {
-            matches!(error.kind(), AlreadyExists | InvalidData | NotFound | UnexpectedEof)
+            matches!(error.kind(), AlreadyExists | InvalidData | InvalidInput | NotFound | UnexpectedEof)
         }
         fjall::Error::Locked | fjall::Error::Poisoned | fjall::Error::KeyspaceDeleted => false,
         _ => true,
