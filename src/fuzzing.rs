@@ -1,6 +1,7 @@
 //! What must hold for any bytes: the functions behind the fuzz targets (`docs/FUZZING.md`) and their smoke test.
 //! Each panics where a promise is broken.
 mod broker;
+pub mod doors;
 mod operations;
 mod packets;
 mod peer;

@@ -33,6 +33,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("lib", 5),
     ("store::durable", 5),
     ("auth::backend", 5),
+    ("fuzzing::doors", 5),
 ];
 
 /// The highest layer that is deterministic: bytes and a time in, bytes out.
