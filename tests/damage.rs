@@ -136,8 +136,11 @@ fn the_broker_starts_and_says_what_it_lost_wherever_a_file_is_damaged() {
         }
     }
     assert!(kinds.len() >= 10, "{kinds:?}");
+    // Nobody reads what is in a file that is only locked.
+    let is_only_locked = |inner: &Path| inner.ends_with("LOCK") || inner.ends_with("lock");
+    let cases = kinds.values().flat_map(|inner| ALL.map(|damage| (inner, damage)));
     let cases: Vec<(&PathBuf, Damage)> =
-        kinds.values().flat_map(|inner| ALL.map(|damage| (inner, damage))).collect();
+        cases.filter(|(inner, damage)| !is_only_locked(inner) || *damage == CutToNothing).collect();
     let (place, mine) = (&place, &mine);
     thread::scope(|scope| {
         for part in cases.chunks(cases.len().div_ceil(4)) {

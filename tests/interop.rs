@@ -4,6 +4,8 @@
 //! `RINGMQ_TEST_BROKER=127.0.0.1:PORT` points every test here at a broker that already runs, whichever it is.
 mod support;
 
+#[path = "interop/browser.rs"]
+mod browser;
 #[path = "interop/doors.rs"]
 mod doors;
 #[path = "interop/mosquitto.rs"]

@@ -57,7 +57,7 @@ impl Core {
 
     /// Timers that belong to no connection and no session.
     fn own_timers(&self) -> usize {
-        let of_shutdown = usize::from(self.stopping == Stopping::Wills);
+        let of_shutdown = usize::from(self.shutdown_timer.is_some());
         usize::from(self.limits.sys_interval_ms > 0) + usize::from(self.retained.is_armed()) + of_shutdown
     }
 

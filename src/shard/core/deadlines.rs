@@ -61,7 +61,10 @@ impl Core {
             Timer::Resume(conn) => self.resume(now, conn),
             Timer::Retained => self.expire_retained(now),
             Timer::Sys => self.publish_sys(now),
-            Timer::Shutdown => self.end_shutdown(now),
+            Timer::Shutdown => {
+                self.shutdown_timer = None;
+                self.end_shutdown(now);
+            }
         }
     }
 

@@ -236,6 +236,8 @@ pub struct Core {
     stopping: Stopping,
     /// Shards that have sent their last wills.
     peers_without_wills: u8,
+    /// Ends a shutdown that others hold up.
+    shutdown_timer: Option<TimerId>,
     notices: Notices,
     /// Absent where nothing survives the process.
     store: Option<Box<Store>>,
@@ -279,6 +281,7 @@ impl Core {
             sys: Sys::new(shards),
             stopping: Stopping::No,
             peers_without_wills: 0,
+            shutdown_timer: None,
             notices: Notices::default(),
             store: None,
             work: 0,

@@ -38,7 +38,8 @@ impl Core {
         for peer in self.peers() {
             self.send(peer, Envelope::WillsSent);
         }
-        self.timers.insert(now + WILLS_MS.min(self.limits.shutdown_ms), Timer::Shutdown);
+        let until = now + WILLS_MS.min(self.limits.shutdown_ms);
+        self.shutdown_timer = Some(self.timers.insert(until, Timer::Shutdown));
         self.end_if_wills_are_sent(now);
     }
 
@@ -75,6 +76,9 @@ impl Core {
     pub(super) fn end_shutdown(&mut self, now: Time) {
         if self.stopping == Stopping::Done {
             return;
+        }
+        if let Some(timer) = self.shutdown_timer.take() {
+            self.timers.cancel(timer);
         }
         let connections: Vec<u32> = self.connections.iter().map(|(slot, _)| slot as u32).collect();
         for slot in connections {

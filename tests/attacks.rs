@@ -1,0 +1,144 @@
+//! Attacks in short, by what comes of them and not by how long it takes; `scripts/attack` has all of them and measures.
+mod support;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+use support::*;
+
+/// A broker that lets nobody take long to connect, with a listener of each kind: plain, WebSocket, PROXY.
+fn hasty_broker(shards: usize) -> (Broker, [SocketAddr; 3]) {
+    let ports = [free_port(), free_port(), free_port()];
+    let text = format!(
+        "connect-timeout = \"300ms\"\n[[listener]]\naddress = {}\n[[listener]]\naddress = {}\ntransport = \"websocket\"\n\
+         [[listener]]\naddress = {}\nproxy-protocol-from = [\"127.0.0.0/8\"]\n",
+        ports[0], ports[1], ports[2]
+    );
+    let file = certificates::written("ringmq.toml", &text);
+    let broker = Broker::start(shards, &["--config", file.to_str().unwrap()]);
+    (broker, ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port))))
+}
+
+fn open(address: SocketAddr) -> TcpStream {
+    let socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_write_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+#[test]
+fn what_begins_and_does_not_end_is_ended_and_an_honest_client_stays() {
+    for shards in [1, 2] {
+        let (mut broker, addresses) = hasty_broker(shards);
+        broker.address = addresses[0];
+        let mut honest = Client::new(&broker, Version::V5);
+        honest.subscribe("t", 1);
+        // Far more than time out in one turn of a shard.
+        let halves: [&[u8]; 3] =
+            [b"\x10\x20\0\x04MQTT", b"GET /mqtt HTTP/1.1\r\nHost: ", b"PROXY TCP4 192.0.2.9"];
+        let mut slow: Vec<TcpStream> = Vec::new();
+        for (address, half) in addresses.into_iter().zip(halves) {
+            for length in (0..half.len()).cycle().take(150) {
+                let mut socket = open(address);
+                socket.write_all(&half[..length]).unwrap();
+                slow.push(socket);
+            }
+        }
+        honest.publish("t", 0, "meanwhile");
+        honest.expect_message("t", "meanwhile");
+        for mut socket in slow {
+            let end = socket.read_to_end(&mut Vec::new());
+            assert!(
+                end.is_ok() || end.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
+            );
+        }
+        honest.publish("t", 0, "afterwards");
+        honest.expect_message("t", "afterwards");
+    }
+}
+
+#[test]
+fn clients_are_served_while_the_backlog_of_another_fills_the_ways_between_shards() {
+    const GROUPS: usize = 200;
+    const MESSAGES: u16 = 600;
+    let broker = Broker::start(2, &["--overflow-mark", "16", "--receive-maximum", "1000"]);
+    // Members on both shards, so that every message crosses many times.
+    let members: Vec<Client> = (0..4)
+        .map(|member| {
+            let mut client = Client::new(&broker, Version::V5);
+            let filters: Vec<String> =
+                (0..GROUPS).map(|group| format!("$share/g{}/many", group + member * GROUPS / 2)).collect();
+            let filters: Vec<(&str, u8)> = filters.iter().map(|filter| (filter.as_str(), 0)).collect();
+            let id = client.fresh_id();
+            client.send(&subscribe(client.version, id, &filters));
+            client.expect_suback(id);
+            client
+        })
+        .collect();
+    let mut honest: Vec<Client> = (0..4).map(|_| Client::new(&broker, Version::V5)).collect();
+    let topics: Vec<String> = honest.iter().map(|_| unique("honest")).collect();
+    honest.iter_mut().zip(&topics).for_each(|(client, topic)| client.subscribe(topic, 1));
+    let mut attacker = Client::new(&broker, Version::V5);
+    let message = |id: u16| publish(Version::V5, &Publish::new("many", "x").qos(1).id(id));
+    attacker.send(&(1..=MESSAGES).flat_map(message).collect::<Vec<u8>>());
+    for (client, topic) in honest.iter_mut().zip(&topics) {
+        client.publish(topic, 0, "now");
+        client.expect_message(topic, "now");
+    }
+    let mut done = 0;
+    while !attacker.would_wait(Duration::from_millis(1)) {
+        done += 1;
+        attacker.expect_ack(Kind::Puback, done);
+    }
+    assert!(done < MESSAGES, "everybody waited until all of the backlog was done");
+    for id in done + 1..=MESSAGES {
+        attacker.expect_ack(Kind::Puback, id);
+    }
+    drop(members);
+}
+
+#[test]
+fn a_client_with_very_many_groups_of_one_filter_leaves_nothing_behind() {
+    const GROUPS: usize = 20_000;
+    let broker = Broker::start(2, &[]);
+    let mut member = Client::new(&broker, Version::V5);
+    let mut stays = Client::new(&broker, Version::V5);
+    stays.subscribe("$share/stays/many", 0);
+    let filters: Vec<String> = (0..GROUPS).map(|group| format!("$share/g{group}/many")).collect();
+    let filters: Vec<(&str, u8)> = filters.iter().map(|filter| (filter.as_str(), 0)).collect();
+    let id = member.fresh_id();
+    member.send(&subscribe(member.version, id, &filters));
+    assert_eq!(member.expect_suback(id), [0].repeat(GROUPS));
+    // Some from the middle of the list first.
+    let some: Vec<&str> = filters.iter().step_by(3).map(|(filter, _)| *filter).collect();
+    let id = member.fresh_id();
+    member.send(&unsubscribe(member.version, id, &some));
+    assert_eq!(member.expect_unsuback(id), [0].repeat(some.len()));
+    let mut publisher = Client::new(&broker, Version::V5);
+    publisher.publish("many", 0, "1");
+    for _ in 0..GROUPS - some.len() {
+        member.expect_message("many", "1");
+    }
+    stays.expect_message("many", "1");
+    member.disconnect();
+    publisher.publish("many", 1, "2");
+    stays.expect_message("many", "2");
+}
+
+#[test]
+fn pings_of_a_websocket_whose_answers_are_not_read_end_it() {
+    let (_broker, addresses) = hasty_broker(1);
+    let mut socket = open(addresses[1]);
+    socket
+        .write_all(
+            b"GET /mqtt HTTP/1.1\r\nHost: broker\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+            Sec-WebSocket-Protocol: mqtt\r\n\r\n",
+        )
+        .unwrap();
+    let connect = Connect::new(Version::V5, &unique("pinger")).encode();
+    socket.write_all(&[&[0x82, 0x80 | connect.len() as u8, 0, 0, 0, 0], &connect[..]].concat()).unwrap();
+    let pings = [&[0x89, 0xfd, 0, 0, 0, 0][..], &[b'p'; 125]].concat().repeat(1000);
+    // What the kernel keeps of the answers is some megabytes; what the broker keeps is bounded.
+    let taken = (0..400).take_while(|_| socket.write_all(&pings).is_ok()).count();
+    assert!(taken < 400, "all pings were taken");
+}
