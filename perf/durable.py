@@ -5,7 +5,8 @@
 
 Each publisher has one message under way. The session they publish to is away, so that every message is stored. Beside it
 stand the rate at which this disk flushes (fdatasync after a write of 512 bytes) and, where it is installed, Mosquitto with
-persistence, which acknowledges before it stores. Then a queue is loaded and unloaded: sessions times messages.
+persistence, which acknowledges before it stores. Then a queue is loaded, the broker started anew and the queue unloaded:
+sessions times messages. `--retained N` has so many retained messages there as well, `--publishers ''` leaves the rates out.
 """
 import argparse
 import os
@@ -95,7 +96,8 @@ class Broker:
         until = time.monotonic() + 30
         while True:
             try:
-                socket.create_connection(("127.0.0.1", port)).close()
+                # A broker listens before it is ready; it answers when it is.
+                connect(port, "probe", True).close()
                 return
             except OSError:
                 assert time.monotonic() < until, f"{command[0]} does not listen"
@@ -137,12 +139,30 @@ def row(name, start, counts, seconds):
     print(f"{name:28}" + "".join(cells), flush=True)
 
 
-def unload(program, sessions, messages):
+def disk(path):
+    return sum(os.path.getsize(os.path.join(folder, file)) for folder, _, files in os.walk(path) for file in files) >> 20
+
+
+def retain(port, count):
+    publisher = connect(port, "retainer", True)
+    publisher.settimeout(60)
+    for first in range(0, count, 1000):
+        numbers = range(first, first + 1000)
+        batch = [packet(0x33, text(f"retained/{n}") + struct.pack(">H", n % 1000 + 1) + b"x" * 64) for n in numbers]
+        publisher.sendall(b"".join(batch))
+        left = 4000
+        while left:
+            left -= len(publisher.recv(min(left, 65536)))
+
+
+def unload(program, sessions, messages, retained):
     with tempfile.TemporaryDirectory(dir=arguments.dir) as path:
         broker = ringmq(program, path, "flush")
         before = broker.memory()
         for n in range(sessions):
             away(broker.port, f"session-{n}", f"queue/{n}")
+        retain(broker.port, retained)
+        with_retained = broker.memory()
         publisher = connect(broker.port, "loader", True)
         publisher.settimeout(60)
         start = time.monotonic()
@@ -153,11 +173,11 @@ def unload(program, sessions, messages):
                 left = 4000
                 while left:
                     left -= len(publisher.recv(min(left, 65536)))
-        loaded, memory = time.monotonic() - start, broker.memory()
+        loaded, memory, full = time.monotonic() - start, broker.memory(), disk(path)
         broker.end()
         start = time.monotonic()
         broker = ringmq(program, path, "flush")
-        restarted = time.monotonic() - start
+        restarted, after = time.monotonic() - start, broker.memory()
         start, count = time.monotonic(), 0
         for n in range(sessions):
             link = connect(broker.port, f"session-{n}", False)
@@ -173,12 +193,18 @@ def unload(program, sessions, messages):
                 got += whole
             count += got
             link.close()
-        unloaded = time.monotonic() - start
+        unloaded, drained = time.monotonic() - start, broker.memory()
+        sizes = []
+        for pause in [0, 5, 10, 15, 30]:
+            time.sleep(pause)
+            sizes.append(f"{disk(path)} MB")
         broker.end()
         total = sessions * messages
         print(f"{sessions} sessions, {messages} messages each: loaded {total / loaded:.0f}/s, "
-              f"memory {before} MB before and {memory} MB after, restart {restarted:.1f} s, "
-              f"unloaded {count / unloaded:.0f}/s")
+              f"unloaded {count / unloaded:.0f}/s\n"
+              f"resident: {before} MB at first, {with_retained} MB with {retained} retained messages, {memory} MB when loaded, "
+              f"{after} MB after a restart that took {restarted:.1f} s, {drained} MB when unloaded\n"
+              f"disk: {full} MB when loaded; when unloaded, after 0, 5, 15, 30 and 60 s: {', '.join(sizes)}")
 
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -186,16 +212,17 @@ parser.add_argument("--program", default="target/release/ringmq")
 parser.add_argument("--seconds", type=float, default=5)
 parser.add_argument("--publishers", default="1,10,100,1000")
 parser.add_argument("--dir", default=".", help="a folder on the disk to be measured")
+parser.add_argument("--retained", type=int, default=0, help="retained messages beside the queue, a multiple of 1000")
 parser.add_argument("--queue", default="100,10000", help="sessions,messages of the queue; 0,0 leaves it out")
 arguments = parser.parse_args()
-counts = [int(count) for count in arguments.publishers.split(",")]
+counts = [int(count) for count in arguments.publishers.split(",") if count]
 print(f"{flushes(arguments.dir):.0f} fdatasync a second")
 print(f"{'acknowledged a second':28}" + "".join(f"{count:10}" for count in counts))
-for mode in ["flush", "interval", "os", ""]:
+for mode in ["flush", "interval", "os", ""] if counts else []:
     start = lambda path: ringmq(arguments.program, os.path.join(path, "data"), mode)
     row(f"ringmq {mode or 'without a store'}", start, counts, arguments.seconds)
-if shutil.which("mosquitto"):
+if counts and shutil.which("mosquitto"):
     row("mosquitto with persistence", mosquitto, counts, arguments.seconds)
 sessions, messages = (int(number) for number in arguments.queue.split(","))
 if sessions:
-    unload(arguments.program, sessions, messages)
+    unload(arguments.program, sessions, messages, arguments.retained)

@@ -51,6 +51,11 @@ pub struct Limits {
     pub max_queued_messages: usize,
     /// Bytes queued for one session (or one shared-subscription group); at the bound [`Limits::queue_policy`] decides.
     pub max_queued_bytes: usize,
+    /// With a data directory: messages at the head of one session's queue that are in memory; those behind are on the
+    /// disk only, and are read when half of these are gone.
+    pub queue_window_messages: usize,
+    /// Bytes of them, likewise; one message may exceed it.
+    pub queue_window_bytes: usize,
     /// What gives way when a session's queue is full.
     pub queue_policy: QueuePolicy,
     /// Bytes of unsent output of one connection beyond which QoS 0 messages for it are dropped and counted
@@ -130,6 +135,8 @@ impl Default for Limits {
             max_keep_alive: 0,
             max_queued_messages: 10_000,
             max_queued_bytes: 16 * 1024 * 1024,
+            queue_window_messages: 1_000,
+            queue_window_bytes: 256 * 1024,
             queue_policy: QueuePolicy::DropOldest,
             output_mark: 1024 * 1024,
             output_max: 8 * 1024 * 1024,

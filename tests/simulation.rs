@@ -10,6 +10,8 @@ mod broker;
 mod chaos;
 #[path = "simulation/client.rs"]
 mod client;
+#[path = "simulation/disk.rs"]
+mod disk;
 #[path = "simulation/exact.rs"]
 mod exact;
 #[path = "simulation/link.rs"]
@@ -26,6 +28,8 @@ mod race;
 mod rng;
 #[path = "simulation/scripts.rs"]
 mod scripts;
+
+use std::cell::Cell;
 
 /// Says which seed failed.
 struct Seed(u64);
@@ -74,6 +78,17 @@ fn what_is_promised_is_kept_whatever_the_network_does() {
 #[test]
 fn what_short_queues_drop_is_counted() {
     each_seed(60, chaos::run_with_short_queues);
+}
+
+#[test]
+fn what_is_promised_is_kept_when_it_is_stored_and_queues_are_on_the_disk() {
+    let read_back = Cell::new(0);
+    each_seed(40, |seed| {
+        let (promises, messages) = chaos::run_with_disk(seed);
+        read_back.set(read_back.get() + messages);
+        promises
+    });
+    assert!(read_back.get() > 0 || number("RINGMQ_SIM_SEED").is_some(), "nothing was read back");
 }
 
 #[test]

@@ -163,7 +163,8 @@ fn start(sources: &Sources) -> Result<Running, String> {
     let (sender, reports) = unbounded();
     watch_signals(sender.clone()).map_err(|error| format!("signals cannot be watched: {error}"))?;
     let wall = store::wall(start);
-    let store = settings.store.as_ref().map(|store| store::open(store, wall)).transpose()?;
+    let store =
+        settings.store.as_ref().map(|store| store::open(store, &settings.limits, wall)).transpose()?;
     let commands =
         start_shards(&settings, &backends, listeners, doors.clone(), (start, wall), store, &sender)?;
     let max_memory = Arc::new(AtomicU64::new(settings.max_memory));

@@ -2,35 +2,43 @@
 use super::Report;
 use crate::config::Settings;
 use crate::config::store::{Durability, StoreSettings};
+use crate::limits::Limits;
 use crate::router::Keys;
+use crate::session::tail::Window;
 use crate::shard::core::Command;
 use crate::shard::mesh::CommandSender;
 use crate::shard::runtime::ShardStore;
 use crate::store::assembly::Assembly;
-use crate::store::durable::{Directory, Opened, Order, Purpose, Writer};
+use crate::store::durable::{Directory, Opened, Order, Purpose, Reader, Writer};
 use crate::store::record::Wall;
 use crate::store::recovered::distribute;
 use crossbeam_channel::{Sender, unbounded};
+use std::thread::{Builder, JoinHandle};
 use std::time::{Instant, SystemTime};
 
-/// The thread reports its end, however it comes.
+/// A thread reports its end, however it comes; that of the one that reads only if it is a bad one.
 struct StoreWitness {
     reports: Sender<Report>,
     outcome: Result<(), String>,
+    is_last: bool,
 }
 
 impl Drop for StoreWitness {
     fn drop(&mut self) {
         let outcome = std::mem::replace(&mut self.outcome, Ok(()));
+        if outcome.is_ok() && !self.is_last {
+            return;
+        }
         // Nobody listens any more only when the process is about to end.
         let _ = self.reports.send(Report::StoreEnded(outcome));
     }
 }
 
 /// Opens the data directory, and says what is damaged. The error is one sentence.
-pub(super) fn open(settings: &StoreSettings, wall: Wall) -> Result<Opened, String> {
+pub(super) fn open(settings: &StoreSettings, limits: &Limits, wall: Wall) -> Result<Opened, String> {
+    let window = Window { messages: limits.queue_window_messages, bytes: limits.queue_window_bytes };
     let directory = Directory::take(&settings.dir, true)?;
-    let opened = crate::store::durable::open(directory, wall, Purpose::Begin)?;
+    let opened = crate::store::durable::open(directory, wall, Purpose::Begin(window))?;
     for damage in &opened.set_aside {
         eprintln!("ringmq: {damage}");
     }
@@ -64,17 +72,33 @@ pub(super) fn start(
         Durability::Os => Order::system(None, min_free),
     };
     let shares = distribute(recovered, run, &Keys::new(seed), count);
+    let reader = Reader::new(engine.clone(), wall, shards.clone());
     let writer = Writer::new(directory, engine, assembly, order, shards);
     let (batches, receiver) = unbounded();
-    let witness =
-        StoreWitness { reports: reports.clone(), outcome: Err("storing ended unexpectedly".into()) };
-    std::thread::Builder::new()
-        .name("ringmq-store".to_string())
-        .spawn(move || {
-            let mut witness = witness;
-            witness.outcome = writer.run(&receiver);
-        })
-        .map_err(|error| format!("the thread that stores cannot start: {error}"))?;
-    let shard_store = |share| ShardStore { batches: batches.clone(), wall, share };
+    let (wishes, wanted) = unbounded();
+    let reading = begin("ringmq-read", reports, false, move || reader.run(&wanted))?;
+    begin("ringmq-store", reports, true, move || {
+        writer.run(&receiver)?;
+        // It has nothing to do any more, and must be done with the engine's files.
+        let _ = reading.join();
+        Ok(())
+    })?;
+    let shard_store = |share| ShardStore { batches: batches.clone(), wishes: wishes.clone(), wall, share };
     Ok(shares.into_iter().map(shard_store).collect())
+}
+
+/// Starts a thread whose end is reported.
+fn begin(
+    name: &str,
+    reports: &Sender<Report>,
+    is_last: bool,
+    work: impl FnOnce() -> Result<(), String> + Send + 'static,
+) -> Result<JoinHandle<()>, String> {
+    let outcome = Err("storing ended unexpectedly".to_string());
+    let witness = StoreWitness { reports: reports.clone(), outcome, is_last };
+    let thread = Builder::new().name(name.to_string()).spawn(move || {
+        let mut witness = witness;
+        witness.outcome = work();
+    });
+    thread.map_err(|error| format!("the thread {name} cannot start: {error}"))
 }

@@ -55,12 +55,20 @@ fn parts(settings: &Settings) -> Vec<Part> {
             keys: "max-connections",
         },
         part("sessions", limits.max_sessions, SESSION, "max-sessions"),
-        part(
-            "queued messages",
-            limits.max_sessions,
-            limits.max_queued_bytes as u64,
-            "max-sessions, max-queued-bytes",
-        ),
+        match settings.store {
+            None => part(
+                "queued messages",
+                limits.max_sessions,
+                limits.max_queued_bytes as u64,
+                "max-sessions, max-queued-bytes",
+            ),
+            Some(_) => part(
+                "queued messages in memory",
+                limits.max_sessions,
+                limits.queue_window_bytes.min(limits.max_queued_bytes) as u64,
+                "max-sessions, queue-window-bytes",
+            ),
+        },
         part(
             "messages in flight",
             limits.max_sessions,

@@ -292,6 +292,12 @@ impl ServeArgs {
             max_keep_alive: secs("--max-keep-alive", self.max_keep_alive, u16::MAX.into())? as u16,
             max_queued_messages: self.max_queued_messages,
             max_queued_bytes: size("--max-queued-bytes", self.max_queued_bytes, Size(0)..=Size(1 << 40))?,
+            queue_window_messages: self.store.queue_window_messages as usize,
+            queue_window_bytes: size(
+                "--queue-window-bytes",
+                self.store.queue_window_bytes,
+                Size(1 << 10)..=Size(1 << 30),
+            )?,
             queue_policy: match self.queue_policy {
                 Policy::DropOldest => QueuePolicy::DropOldest,
                 Policy::DropNewest => QueuePolicy::DropNewest,

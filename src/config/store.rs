@@ -35,6 +35,12 @@ pub struct StoreArgs {
     /// Bytes of one shard waiting to be stored beyond which publishers are not read (64K to 16G)
     #[arg(long, value_name = "SIZE", default_value_t = Size(Limits::default().store_mark as u64), help_heading = "Durability")]
     pub store_mark: Size,
+    /// Messages of one session's queue kept in memory; those behind are on the disk only (1 to 1000000)
+    #[arg(long, value_name = "N", default_value_t = Limits::default().queue_window_messages as u32, value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Durability")]
+    pub queue_window_messages: u32,
+    /// Bytes of one session's queue kept in memory, likewise (1K to 1G)
+    #[arg(long, value_name = "SIZE", default_value_t = Size(Limits::default().queue_window_bytes as u64), help_heading = "Durability")]
+    pub queue_window_bytes: Size,
 }
 
 /// Checked.

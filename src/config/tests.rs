@@ -67,6 +67,8 @@ fn every_limit_has_its_flag() {
         "--no-retain",
         "--response-information=answers/",
         "--store-mark=1280K",
+        "--queue-window-messages=27",
+        "--queue-window-bytes=28K",
         "--sys-interval=20s",
         "--shutdown-time=21ms",
     ])
@@ -86,6 +88,8 @@ fn every_limit_has_its_flag() {
         max_keep_alive: 10,
         max_queued_messages: 11,
         max_queued_bytes: 12 << 10,
+        queue_window_messages: 27,
+        queue_window_bytes: 28 << 10,
         queue_policy: QueuePolicy::Refuse,
         output_mark: 13 << 10,
         output_max: 14 << 10,

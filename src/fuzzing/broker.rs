@@ -320,6 +320,7 @@ impl Broker {
                 Action::Resume { conn } => self.at(shard, conn).is_paused = false,
                 Action::Handoff { conn } => self.at(shard, conn).is_leaving = true,
                 Action::Ask { .. } | Action::Report(_) => unreachable!("everybody may everything"),
+                Action::Fetch(_) => unreachable!("nothing is stored"),
             }
         }
         for peer in self.peers.iter_mut().flatten() {

@@ -88,7 +88,7 @@ impl Message {
     }
     /// Bytes this message is accounted for in queues.
     pub fn size(&self) -> usize {
-        self.body.len()
+        usize::from(self.topic_len) + self.forwarded_len as usize + self.payload().len()
     }
     /// Whether its expiry has passed.
     pub fn is_expired(&self, now: Time) -> bool {

@@ -9,6 +9,7 @@ pub mod rows;
 pub mod run;
 pub mod stored;
 pub mod subscriptions;
+pub mod tail;
 
 use crate::auth::access::Access;
 use crate::time::Time;

@@ -1,6 +1,7 @@
 //! QoS 1 and 2 towards the client: the window of what is in flight, and the queue behind it.
 use super::message::Message;
 use super::rows::{RowPlace, Rows};
+use super::tail::{Tail, Window};
 use crate::codec::QoS;
 use crate::limits::{MAX_INFLIGHT_BYTES, QueuePolicy};
 use crate::time::Time;
@@ -60,17 +61,6 @@ pub(super) struct Inflight {
     pub(super) place: RowPlace,
 }
 
-/// How a queue took a delivery.
-#[derive(Debug)]
-pub enum Enqueued {
-    /// It waits.
-    Kept,
-    /// It waits; the oldest one gave way.
-    DroppedOldest(Delivery),
-    /// There is no room for it.
-    Full(Delivery),
-}
-
 /// What an acknowledgement did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Acknowledged {
@@ -104,7 +94,10 @@ pub struct Outgoing {
     /// Some id was skipped or some place holder taken out, so that an id need not lie at its distance from the oldest.
     pub(super) has_gaps: bool,
     pub(super) queue: VecDeque<Delivery>,
+    /// Bytes of the queue, what follows it on the disk left out.
     pub(super) queued_bytes: usize,
+    /// What follows the queue and is on the disk only.
+    pub(super) tail: Option<Box<Tail>>,
     /// Bytes of the deliveries in the window, and of the rows.
     pub(super) kept_bytes: usize,
     /// Deliveries of the window that are kept as they came.
@@ -120,19 +113,22 @@ impl Outgoing {
     }
     /// Deliveries waiting in the queue.
     pub fn queued(&self) -> usize {
-        self.queue.len()
+        self.queue.len() + self.tail.as_ref().map_or(0, |tail| tail.queued())
     }
     /// Bytes waiting in the queue.
     pub fn queued_bytes(&self) -> usize {
-        self.queued_bytes
+        self.queued_bytes + self.tail.as_ref().map_or(0, |tail| tail.queued_bytes())
     }
     /// Whether a new delivery may go out at once: nothing older waits, and the quota has room ([MQTT-4.9.0-2]).
     pub fn can_begin(&self, quota: u16) -> bool {
-        self.queue.is_empty() && self.repeat_at >= self.window.len() && self.has_quota(quota)
+        self.is_queue_empty() && self.repeat_at >= self.window.len() && self.has_quota(quota)
     }
     /// How many new deliveries may go out at once, all of the window that nothing older waits for.
     pub fn room(&self, quota: u16) -> u16 {
         if self.can_begin(quota) { quota - self.outstanding.max(self.unfinished) } else { 0 }
+    }
+    fn is_queue_empty(&self) -> bool {
+        self.queue.is_empty() && self.tail.is_none()
     }
     fn has_quota(&self, quota: u16) -> bool {
         self.outstanding < quota && self.unfinished < quota && self.kept_bytes < MAX_INFLIGHT_BYTES
@@ -222,7 +218,7 @@ impl Outgoing {
 
     /// Whether something waits to be sent again or for the first time.
     pub fn has_waiting(&self) -> bool {
-        self.repeat_at < self.window.len() || !self.queue.is_empty()
+        self.repeat_at < self.window.len() || !self.is_queue_empty()
     }
 
     /// The next packet to send again; `None` when all were, or when the quota is used up and a PUBLISH is next.
@@ -251,14 +247,14 @@ impl Outgoing {
         None
     }
 
-    /// The oldest queued delivery, if the quota lets it go out now.
+    /// The oldest queued delivery, if the quota lets it go out now and it is in memory.
     pub fn dequeue(&mut self, quota: u16) -> Option<Delivery> {
         if self.repeat_at < self.window.len() || !self.has_quota(quota) {
             return None;
         }
         let delivery = self.queue.pop_front()?;
         self.queued_bytes -= delivery.message.size();
-        if self.queue.is_empty() {
+        if self.is_queue_empty() {
             self.queue = VecDeque::new();
         }
         Some(delivery)
@@ -266,39 +262,54 @@ impl Outgoing {
 
     /// Whether the queue has no room for another `bytes`.
     pub fn is_full(&self, bytes: usize, max_messages: usize, max_bytes: usize) -> bool {
-        self.queue.len() >= max_messages || self.queued_bytes + bytes > max_bytes
+        self.queued() >= max_messages || self.queued_bytes() + bytes > max_bytes
     }
 
-    /// Queues a delivery. At the bound the policy decides; a message that alone exceeds `max_bytes` is refused.
-    pub fn enqueue(&mut self, delivery: Delivery, max: (usize, usize), policy: QueuePolicy) -> Enqueued {
-        let bytes = delivery.message.size();
-        let mut gave_way = None;
-        if self.is_full(bytes, max.0, max.1) {
-            if policy != QueuePolicy::DropOldest || self.queue.is_empty() {
-                return Enqueued::Full(delivery);
-            }
-            // Large messages: only one gives way, so that a single publish cannot empty the queue.
-            let oldest = self.queue.front().map_or(0, |oldest| oldest.message.size());
-            if self.queued_bytes - oldest + bytes > max.1 {
-                return Enqueued::Full(delivery);
-            }
-            gave_way = self.queue.pop_front();
-            self.queued_bytes -= oldest;
+    /// Whether a delivery of so many bytes is queued. At the bound the policy decides; a message that alone exceeds
+    /// the bytes of `max` is refused.
+    pub fn admits(&self, bytes: usize, max: (usize, usize), policy: QueuePolicy) -> bool {
+        if !self.is_full(bytes, max.0, max.1) {
+            return true;
         }
-        self.queued_bytes += bytes;
-        self.queue.push_back(delivery);
-        gave_way.map_or(Enqueued::Kept, Enqueued::DroppedOldest)
+        // Large messages: only one gives way, so that a single publish cannot empty the queue. Where the oldest is on
+        // the disk, it does so when it has been read ([`Outgoing::give_way`]).
+        let oldest = self.queue.front().map_or(0, |oldest| oldest.message.size());
+        let is_enough = self.queue.is_empty() || self.queued_bytes() - oldest + bytes <= max.1;
+        policy == QueuePolicy::DropOldest && !self.is_queue_empty() && bytes <= max.1 && is_enough
+    }
+
+    /// Queues a delivery that is admitted, in memory as far as `window` has room; the oldest one that gave way.
+    pub fn enqueue(&mut self, delivery: Delivery, max: (usize, usize), window: Window) -> Option<Delivery> {
+        let mut gave_way = None;
+        if self.is_full(delivery.message.size(), max.0, max.1) {
+            gave_way = self.queue.pop_front();
+            self.queued_bytes -= gave_way.as_ref().map_or(0, |oldest| oldest.message.size());
+        }
+        self.append(delivery, window);
+        gave_way
+    }
+
+    /// The oldest queued delivery, if there are more than there may be.
+    pub fn give_way(&mut self, max: (usize, usize)) -> Option<Delivery> {
+        if self.queued() <= max.0 && self.queued_bytes() <= max.1 {
+            return None;
+        }
+        let oldest = self.queue.pop_front()?;
+        self.queued_bytes -= oldest.message.size();
+        Some(oldest)
     }
 
     /// Takes out the queued deliveries that came through shared subscriptions (their groups have other members).
     pub fn take_shared_queue(&mut self) -> Vec<Delivery> {
+        let behind = self.take_behind();
         if !self.queue.iter().any(|delivery| delivery.group.is_some()) {
-            return Vec::new();
+            return behind.into();
         }
-        let (shared, kept): (VecDeque<_>, VecDeque<_>) =
+        let (mut shared, kept): (VecDeque<_>, VecDeque<_>) =
             std::mem::take(&mut self.queue).into_iter().partition(|delivery| delivery.group.is_some());
         self.queue = kept;
         self.queued_bytes = self.queue.iter().map(|delivery| delivery.message.size()).sum();
+        shared.extend(behind);
         shared.into()
     }
 
@@ -317,13 +328,12 @@ impl Outgoing {
         shared
     }
 
-    /// The network connection is gone and the client may come back: queued deliveries whose expiry has passed
-    /// are dropped, each after a call of `dropped`; returns how many.
+    /// The client is back: queued deliveries in memory whose expiry has passed are dropped, each after a call of `dropped`; returns how many.
     pub fn drop_expired(&mut self, now: Time, dropped: &mut dyn FnMut(&Delivery)) -> u64 {
         self.drop_queued(|message| message.is_expired(now), dropped)
     }
 
-    /// Drops queued messages, each after a call of `dropped`; returns how many.
+    /// Drops queued messages that are in memory, each after a call of `dropped`; returns how many.
     pub fn drop_queued(
         &mut self,
         is_dropped: impl Fn(&Message) -> bool,
@@ -366,6 +376,7 @@ impl Outgoing {
         let kept: usize = self.window.iter().map(|entry| kept_bytes(&entry.delivery)).sum();
         assert_eq!(kept + self.rows.bytes(), self.kept_bytes);
         self.rows.audit(self.window.iter());
+        self.audit_tail();
     }
 
     fn finish(&mut self, at: usize) {
@@ -483,15 +494,14 @@ mod tests {
     fn a_full_queue_obeys_its_policy() {
         let mut outgoing = Outgoing::default();
         for topic in ["a", "b", "c"] {
-            assert!(matches!(
-                outgoing.enqueue(delivery(topic), ROOM, QueuePolicy::DropNewest),
-                Enqueued::Kept
-            ));
+            assert!(outgoing.admits(6, ROOM, QueuePolicy::DropNewest));
+            assert!(outgoing.enqueue(delivery(topic), ROOM, Window::ALL).is_none());
         }
-        let full = outgoing.enqueue(delivery("d"), ROOM, QueuePolicy::DropNewest);
-        assert!(matches!(full, Enqueued::Full(d) if d.message.topic() == "d"));
-        let oldest = outgoing.enqueue(delivery("e"), ROOM, QueuePolicy::DropOldest);
-        assert!(matches!(oldest, Enqueued::DroppedOldest(d) if d.message.topic() == "a"));
+        assert!(!outgoing.admits(6, ROOM, QueuePolicy::DropNewest));
+        assert!(!outgoing.admits(6, ROOM, QueuePolicy::Refuse));
+        assert!(outgoing.admits(6, ROOM, QueuePolicy::DropOldest));
+        let oldest = outgoing.enqueue(delivery("e"), ROOM, Window::ALL);
+        assert_eq!(oldest.expect("it gave way").message.topic(), "a");
         let order: Vec<String> =
             std::iter::from_fn(|| outgoing.dequeue(10)).map(|d| d.message.topic().to_owned()).collect();
         assert_eq!(order, ["b", "c", "e"]);
@@ -501,9 +511,8 @@ mod tests {
     #[test]
     fn a_message_larger_than_the_queue_is_refused_and_costs_nobody_his_place() {
         let mut outgoing = Outgoing::default();
-        assert!(matches!(outgoing.enqueue(delivery("a"), (3, 7), QueuePolicy::DropOldest), Enqueued::Kept));
-        let full = outgoing.enqueue(delivery("too-long"), (3, 7), QueuePolicy::DropOldest);
-        assert!(matches!(full, Enqueued::Full(_)));
+        assert!(outgoing.enqueue(delivery("a"), (3, 7), Window::ALL).is_none());
+        assert!(!outgoing.admits(delivery("too-long").message.size(), (3, 7), QueuePolicy::DropOldest));
         assert_eq!((outgoing.queued(), outgoing.queued_bytes()), (1, 6));
     }
 
@@ -514,8 +523,8 @@ mod tests {
         for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
             outgoing.begin(qos, Some(Box::new(Delivery { qos, group, ..delivery("flight") })));
         }
-        outgoing.enqueue(Delivery { group, ..delivery("queued") }, ROOM, QueuePolicy::DropOldest);
-        outgoing.enqueue(delivery("own"), ROOM, QueuePolicy::DropOldest);
+        outgoing.enqueue(Delivery { group, ..delivery("queued") }, ROOM, Window::ALL);
+        outgoing.enqueue(delivery("own"), ROOM, Window::ALL);
         let topics: Vec<String> =
             outgoing.take_shared().iter().map(|d| d.message.topic().to_owned()).collect();
         assert_eq!(topics, ["flight", "queued"]);

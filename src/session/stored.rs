@@ -79,13 +79,6 @@ impl Outgoing {
         self.last_position = self.last_position.max(position);
         true
     }
-
-    /// After a restart: a delivery that waits for its turn.
-    pub fn restore_queued(&mut self, delivery: Delivery) {
-        self.last_position = self.last_position.max(delivery.position);
-        self.queued_bytes += delivery.message.size();
-        self.queue.push_back(delivery);
-    }
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use crate::net::ring::Wait;
 use crate::net::send::Sent;
 use crate::net::transports::Transports;
 use crate::store::Batch;
+use crate::store::queue::Wanted;
 use crate::store::record::Wall;
 use crate::store::recovered::Share;
 use crate::time::Time;
@@ -82,6 +83,8 @@ pub struct Asked {
 pub struct ShardStore {
     /// Takes its batches in order. It is not bounded itself: [`Limits::store_mark`] keeps a shard from making more.
     pub batches: Sender<(ShardId, Batch)>,
+    /// Takes what it wants to have read. A core bounds what is under way.
+    pub wishes: Sender<(ShardId, Wanted)>,
     /// The wall clock, milliseconds since 1970, at [`Time`] 0.
     pub wall: Wall,
     /// What it begins with.
@@ -155,10 +158,11 @@ impl Shard {
         let ShardConfig { core, listeners, doors, port, open, start, store, questions } = config;
         let now = clock(start);
         let (limits, shard) = (core.limits.clone(), core.shard);
-        let questions = Questions { shard, sender: questions };
+        let mut questions = Questions { shard, sender: questions, wishes: None };
         let mut core = Core::new(core, now);
         let batches = store.map(|store| {
             core.restore(now, store.wall, store.share);
+            questions.wishes = Some(store.wishes);
             store.batches
         });
         Ok(Shard {
@@ -409,12 +413,21 @@ impl Shard {
 struct Questions {
     shard: u8,
     sender: Sender<Asked>,
+    /// Where queues are read back.
+    wishes: Option<Sender<(ShardId, Wanted)>>,
 }
 
 impl Questions {
     /// False if too many wait, or nobody answers.
     fn ask(&self, conn: ConnId, question: Question) -> bool {
         self.sender.try_send(Asked { shard: self.shard, conn, question }).is_ok()
+    }
+
+    /// When the thread that reads has ended, so does the process.
+    fn fetch(&self, wanted: Wanted) {
+        if let Some(wishes) = &self.wishes {
+            let _ = wishes.send((self.shard, wanted));
+        }
     }
 }
 
@@ -457,6 +470,7 @@ fn act(
                     core.handle_answer(now, conn, Answer::Busy);
                 }
             }
+            Action::Fetch(wanted) => questions.fetch(*wanted),
             Action::Report(denial) => report(&denial),
         }
     }

@@ -5,7 +5,8 @@
 //! caused can be. A change of a record that a waiting publish is about to change waits for that publish, and so do all
 //! that it is to be stored with; so changes of one record are stored in the order in which its shard made them. Waiting
 //! cannot go round in a circle: two publishes share no record but a retained message and a packet id, and both of these
-//! are changed in the order in which the publisher's shard sent them.
+//! are changed in the order in which the publisher's shard sent them. (What gives way to the message of a publish is a
+//! change by itself.)
 use super::{Batch, Item, Key, Op, Part, Space, key};
 use bytes::Bytes;
 use hashbrown::HashMap;

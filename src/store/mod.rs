@@ -5,10 +5,12 @@
 //! batch before the packet is encoded, and the packet leaves when that batch is stored.
 //!
 //! A publish is one [`Part`] on each shard it touches; [`assembly`] joins the parts, so that they are stored together
-//! or not at all. [`record`] has the bytes, [`recovered`] what a start finds.
+//! or not at all. [`record`] has the bytes, [`recovered`] what a start finds, [`queue`] how
+//! what is on the disk only comes back.
 pub mod assembly;
 pub mod durable;
 pub mod key;
+pub mod queue;
 pub mod record;
 pub mod recovered;
 #[cfg(test)]
@@ -45,7 +47,7 @@ pub enum Space {
 }
 
 impl Space {
-    /// All of them, in the order in which they are read: what is referred to comes before what refers to it.
+    /// All of them, in the order in which the engine knows them.
     pub const ALL: [Space; 9] = [
         Space::Meta,
         Space::Session,
@@ -53,6 +55,20 @@ impl Space {
         Space::Message,
         Space::Queue,
         Space::Flight,
+        Space::Incoming,
+        Space::Retained,
+        Space::Group,
+    ];
+
+    /// All of them, in the order in which they are read: what is referred to comes before what refers to it, and how far
+    /// a message has come before the message.
+    pub const AS_READ: [Space; 9] = [
+        Space::Meta,
+        Space::Session,
+        Space::Subscription,
+        Space::Message,
+        Space::Flight,
+        Space::Queue,
         Space::Incoming,
         Space::Retained,
         Space::Group,

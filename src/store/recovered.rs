@@ -1,10 +1,12 @@
-//! What a start finds: from records to the state each shard begins with.
+//! What a start finds: from records to the state each shard begins with. Of each queue only so much is kept as is in
+//! memory while the broker runs; the rest is counted.
 use super::record::{self, Body, Corrupt, EntryRecord, Flight, GroupName, SessionRecord, Wall};
 use super::{Space, key};
 use crate::router::{InterestChange, Keys};
 use crate::session::message::Message;
 use crate::session::outgoing::Delivery;
 use crate::session::subscriptions::Subscription;
+use crate::session::tail::Window;
 use crate::topic::parse_shared;
 use std::collections::BTreeMap;
 
@@ -20,10 +22,14 @@ pub struct RecoveredSession {
     pub record: SessionRecord,
     /// Its subscriptions.
     pub subscriptions: Vec<(Box<str>, Subscription)>,
-    /// Messages towards its client, in order.
+    /// Messages towards its client, in order, but for those of `tail`.
     pub entries: Vec<RecoveredEntry>,
+    /// What of its queue is on the disk only.
+    pub tail: Option<RecoveredTail>,
     /// QoS 2 packet ids of its client that are not released, ascending.
     pub incoming: Vec<u16>,
+    /// Messages at the head of its queue that are kept, and their bytes.
+    head: (usize, usize),
 }
 
 /// A message towards a client.
@@ -39,6 +45,26 @@ pub struct RecoveredEntry {
     pub group: Option<GroupName>,
 }
 
+impl RecoveredSession {
+    /// Messages towards its client.
+    pub fn messages(&self) -> usize {
+        self.entries.len() + self.tail.as_ref().map_or(0, |tail| tail.messages)
+    }
+}
+
+/// What of a queue is on the disk only.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RecoveredTail {
+    /// How many messages.
+    pub messages: usize,
+    /// Their bytes.
+    pub bytes: usize,
+    /// The place of the first.
+    pub from: u64,
+    /// The place of the last.
+    pub last: u64,
+}
+
 /// A message that waits for a member of a group.
 #[derive(Debug)]
 pub struct RecoveredGroupMessage {
@@ -50,9 +76,14 @@ pub struct RecoveredGroupMessage {
     pub message: Message,
 }
 
+/// Looks up the record of a shared payload.
+pub type Payloads<'a> = &'a mut dyn FnMut(u64) -> Option<Vec<u8>>;
+
 /// What all shards together begin with.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Recovered {
+    /// How much of each queue is kept.
+    window: Window,
     /// By session number.
     pub sessions: BTreeMap<u64, RecoveredSession>,
     /// Retained messages.
@@ -61,7 +92,12 @@ pub struct Recovered {
     pub group_messages: Vec<RecoveredGroupMessage>,
     /// How many entries hold each shared payload.
     pub holders: BTreeMap<u64, u32>,
+    /// Bytes of each shared payload.
+    sizes: BTreeMap<u64, u32>,
+    /// Those that are kept.
     messages: BTreeMap<u64, Message>,
+    /// How far messages have come that were not read yet, by session and place.
+    flights: BTreeMap<(u64, u64), Flight>,
     /// The highest count in a number of a shared payload.
     pub last_message: u64,
     /// The highest place in a queue of a group.
@@ -72,17 +108,44 @@ pub struct Recovered {
 }
 
 impl Recovered {
-    /// Takes one record in; they come in the order of [`Space::ALL`]. A record that cannot be understood changes
+    /// Nothing yet. Of each queue as much is kept as `window` has room for.
+    pub fn new(window: Window) -> Recovered {
+        Recovered {
+            window,
+            sessions: BTreeMap::new(),
+            retained: Vec::new(),
+            group_messages: Vec::new(),
+            holders: BTreeMap::new(),
+            sizes: BTreeMap::new(),
+            messages: BTreeMap::new(),
+            flights: BTreeMap::new(),
+            last_message: 0,
+            last_group_position: 0,
+            orphans: Vec::new(),
+        }
+    }
+
+    /// Takes one record in; they come in the order of [`Space::AS_READ`]. A record that cannot be understood changes
     /// nothing.
-    pub fn apply(&mut self, wall: Wall, space: Space, key: &[u8], value: &[u8]) -> Result<(), Corrupt> {
+    pub fn apply(
+        &mut self,
+        wall: Wall,
+        space: Space,
+        key: &[u8],
+        value: &[u8],
+        payloads: Payloads<'_>,
+    ) -> Result<(), Corrupt> {
         const KEY: Corrupt = Corrupt::Field("key");
         let number = || key::leading_number(key).ok_or(KEY);
+        let position = || key::position(key).ok_or(KEY);
         match space {
             Space::Meta => {}
             Space::Session => {
                 let (number, record) = (number()?, record::decode_session(wall, value)?);
                 let (subscriptions, entries, incoming) = (Vec::new(), Vec::new(), Vec::new());
-                let session = RecoveredSession { number, record, subscriptions, entries, incoming };
+                let (tail, head) = (None, (0, 0));
+                let session =
+                    RecoveredSession { number, record, subscriptions, entries, tail, incoming, head };
                 self.sessions.insert(number, session);
             }
             Space::Subscription => {
@@ -91,11 +154,18 @@ impl Recovered {
             }
             Space::Message => {
                 let number = number()?;
-                self.messages.insert(number, record::decode_message(wall, value)?);
+                self.sizes.insert(number, record::decode_message(wall, value)?.size() as u32);
                 self.last_message = self.last_message.max(number & MESSAGE_COUNT);
             }
-            Space::Queue => self.apply_entry(wall, key, value)?,
-            Space::Flight => self.apply_flight(key, record::decode_flight(value)?)?,
+            Space::Flight => {
+                let flight = record::decode_flight(value)?;
+                let number = self.session(number()?)?.number;
+                self.flights.insert((number, position()?), flight);
+            }
+            Space::Queue => {
+                let entry = record::decode_entry(wall, value)?;
+                self.apply_entry(wall, (number()?, position()?), entry, payloads)?;
+            }
             Space::Incoming => {
                 record::decode_mark(value)?;
                 let packet_id = key::packet_id(key).ok_or(KEY)?;
@@ -116,47 +186,79 @@ impl Recovered {
         self.sessions.get_mut(&number).ok_or(Corrupt::Missing("session"))
     }
 
-    fn apply_entry(&mut self, wall: Wall, key: &[u8], value: &[u8]) -> Result<(), Corrupt> {
-        let position = key::position(key).ok_or(Corrupt::Field("key"))?;
-        let number = key::leading_number(key).ok_or(Corrupt::Field("key"))?;
-        let EntryRecord { qos, retain, packet_id, ids, group, body } = record::decode_entry(wall, value)?;
-        let (message, stored_as) = match body {
-            Body::Inline(message) => (message, 0),
+    fn apply_entry(
+        &mut self,
+        wall: Wall,
+        (number, position): (u64, u64),
+        entry: EntryRecord,
+        payloads: Payloads<'_>,
+    ) -> Result<(), Corrupt> {
+        let EntryRecord { qos, retain, packet_id, ids, group, body } = entry;
+        let (size, stored_as) = match &body {
+            Body::Inline(message) => (message.size(), 0),
             Body::Shared(shared) => {
-                let message = self.messages.get(&shared).ok_or(Corrupt::Missing("message"))?;
-                (message.clone(), shared)
+                (*self.sizes.get(shared).ok_or(Corrupt::Missing("message"))? as usize, *shared)
             }
         };
-        let session = self.session(number)?;
-        let delivery = Delivery { message, qos, retain, ids, group: None, position, stored_as };
-        let flight = (packet_id > 0).then_some(Flight::Sent(packet_id));
-        session.entries.push(RecoveredEntry { position, flight, delivery: Some(delivery), group });
+        let window = self.window;
+        let session = self.sessions.get_mut(&number).ok_or(Corrupt::Missing("session"))?;
+        let flight = self.flights.remove(&(number, position));
+        let flight = flight.or((packet_id > 0).then_some(Flight::Sent(packet_id)));
+        let is_own = flight.is_none() && group.is_none();
+        if is_own && (session.tail.is_some() || !window.has_room(session.head, size)) {
+            let first = RecoveredTail { messages: 0, bytes: 0, from: position, last: position };
+            let tail = session.tail.get_or_insert(first);
+            tail.messages += 1;
+            tail.bytes += size;
+            tail.last = position;
+        } else {
+            let message = match body {
+                Body::Inline(message) => message,
+                Body::Shared(_) => match self.messages.get(&stored_as) {
+                    Some(message) => message.clone(),
+                    None => {
+                        let value = payloads(stored_as).ok_or(Corrupt::Missing("message"))?;
+                        let message = record::decode_message(wall, &value)?;
+                        self.messages.insert(stored_as, message.clone());
+                        message
+                    }
+                },
+            };
+            if flight.is_none() {
+                session.head = (session.head.0 + 1, session.head.1 + size);
+            }
+            let delivery = Some(Delivery { message, qos, retain, ids, group: None, position, stored_as });
+            session.entries.push(RecoveredEntry { position, flight, delivery, group });
+        }
         if stored_as > 0 {
             *self.holders.entry(stored_as).or_default() += 1;
         }
         Ok(())
     }
 
-    fn apply_flight(&mut self, key: &[u8], flight: Flight) -> Result<(), Corrupt> {
-        let position = key::position(key).ok_or(Corrupt::Field("key"))?;
-        let number = key::leading_number(key).ok_or(Corrupt::Field("key"))?;
-        let entries = &mut self.session(number)?.entries;
-        match (entries.binary_search_by_key(&position, |entry| entry.position), flight) {
-            (Ok(at), _) => entries[at].flight = Some(flight),
-            (Err(at), Flight::Released(_)) => {
-                let released = RecoveredEntry { position, flight: Some(flight), delivery: None, group: None };
-                entries.insert(at, released);
+    /// What is left of how far messages have come is about those of which there is nothing but the packet id.
+    fn apply_released(&mut self) {
+        for ((number, position), flight) in std::mem::take(&mut self.flights) {
+            let session = self.sessions.get_mut(&number);
+            match session.filter(|_| matches!(flight, Flight::Released(_))) {
+                Some(session) => {
+                    let at = session.entries.partition_point(|entry| entry.position < position);
+                    let flight = Some(flight);
+                    let released = RecoveredEntry { position, flight, delivery: None, group: None };
+                    session.entries.insert(at, released);
+                }
+                None => self.orphans.push((Space::Flight, key::entry(number, position))),
             }
-            (Err(_), Flight::Sent(_)) => return Err(Corrupt::Missing("message")),
         }
-        Ok(())
     }
 
     /// After the last record: finds payloads that nobody holds, and keeps the newest of several sessions of one
     /// client id (which a salvaged store can have). Returns the numbers of the sessions that were left out.
     pub fn finish(&mut self) -> Vec<u64> {
-        let messages = std::mem::take(&mut self.messages);
-        let unheld = messages.keys().filter(|number| !self.holders.contains_key(*number));
+        self.apply_released();
+        self.messages.clear();
+        let sizes = std::mem::take(&mut self.sizes);
+        let unheld = sizes.keys().filter(|number| !self.holders.contains_key(*number));
         self.orphans.extend(unheld.map(|number| (Space::Message, key::number(*number))));
         let mut newest: BTreeMap<&str, u64> = BTreeMap::new();
         for session in self.sessions.values() {
@@ -175,7 +277,7 @@ impl Recovered {
 
     /// Queue entries of all sessions.
     pub fn entries(&self) -> usize {
-        self.sessions.values().map(|session| session.entries.len()).sum()
+        self.sessions.values().map(RecoveredSession::messages).sum()
     }
 }
 

@@ -79,9 +79,13 @@ fn data_dir(name: &str) -> PathBuf {
     path
 }
 
-/// Starts the broker. The kernel gives the memory of a killed broker's rings back when it has time, and until then may
-/// have none for the next; any other reason not to start is a failure.
-fn start_again(shards: usize, flags: &[&str], environment: &[(&str, PathBuf)]) -> Broker {
+/// Starts the broker, with any number of shards and mostly so that little of a queue is in memory. The kernel gives the
+/// memory of a killed broker's rings back when it has time, and until then may have none for the next; any other reason
+/// not to start is a failure.
+fn start_again(rng: &mut Rng, flags: &[&str], environment: &[(&str, PathBuf)]) -> Broker {
+    let shards = 1 + rng.below(3) as usize;
+    let window = ["4", "4", "20", "1000"][rng.below(4) as usize];
+    let flags = &[&["--queue-window-messages", window], flags].concat();
     for _ in 0..50 {
         match std::panic::catch_unwind(|| Broker::start_in(shards, flags, environment)) {
             Ok(broker) => return broker,
@@ -121,7 +125,7 @@ fn run(dir: &Path, disk: Option<&Disk>, kills: u64) {
     let mut rng = Rng(seed);
     let scene = Arc::new(Scene::default());
     let oracle = Arc::new(Oracle::default());
-    let mut broker = start_again(1 + rng.below(3) as usize, &flags, &environment);
+    let mut broker = start_again(&mut rng, &flags, &environment);
     *scene.address.lock().unwrap() = Some(broker.address);
 
     // Those who subscribe are there before anything is published.
@@ -157,7 +161,7 @@ fn run(dir: &Path, disk: Option<&Disk>, kills: u64) {
             let now = disk.cut_power(left, &mut || rng.next());
             taken = (taken.0 + now.sectors, taken.1 + now.entries);
         }
-        broker = start_again(1 + rng.below(3) as usize, &flags, &environment);
+        broker = start_again(&mut rng, &flags, &environment);
         *scene.address.lock().unwrap() = Some(broker.address);
         if kill % 50 == 0 {
             println!("{kill} kills, {}", oracle.summary());

@@ -1,4 +1,5 @@
 //! The broker of the simulation: cores, the rings between them, and what a shell owes them, all in one thread.
+use crate::disk::{self, Disk};
 use crate::rng::Rng;
 use bytes::Bytes;
 use ringmq::auth::Origin;
@@ -7,6 +8,7 @@ use ringmq::metrics::Counters;
 use ringmq::shard::core::{Action, CloseCause, ConnId, Core, CoreConfig};
 use ringmq::shard::envelope::{Envelope, Socket};
 use ringmq::shard::output::{MAX_SLICES, Output};
+use ringmq::store::recovered::Share;
 use ringmq::time::Time;
 use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
@@ -51,6 +53,7 @@ enum Step {
     Deliver(usize, usize),
     PollDirty(usize),
     Deadlines(usize),
+    Store(disk::Step),
 }
 
 /// Shards, rings and pipes.
@@ -72,6 +75,8 @@ pub struct Broker {
     schedule: Rng,
     /// Bytes go through sockets as they were written, which takes fewer steps.
     pub is_unbroken: bool,
+    /// Where what must survive goes, if anything does.
+    disk: Option<Disk>,
     steps: Vec<Step>,
     /// Steps taken.
     pub taken: u64,
@@ -98,9 +103,23 @@ impl Broker {
             by_conn: HashMap::new(),
             schedule,
             is_unbroken: false,
+            disk: None,
             steps: Vec::new(),
             taken: 0,
         }
+    }
+
+    /// From now on the shards store, beginning with nothing.
+    pub fn use_disk(&mut self) {
+        for core in &mut self.cores {
+            core.restore(self.now, disk::WALL, Share::default());
+        }
+        self.disk = Some(Disk::new(self.cores.len()));
+    }
+
+    /// What the disk has done so far.
+    pub fn disk(&self) -> &Disk {
+        self.disk.as_ref().expect("a broker with a disk")
     }
 
     /// How many shards there are.
@@ -234,6 +253,9 @@ impl Broker {
                 Place::Moving | Place::Lingering(_) | Place::Closed => {}
             }
         }
+        if let Some(disk) = &self.disk {
+            self.steps.extend(disk.steps().map(Step::Store));
+        }
         for from in 0..cores.len() {
             if self.unpolled[from] {
                 self.steps.push(Step::PollDirty(from));
@@ -264,6 +286,13 @@ impl Broker {
             Step::Flush(from, to) => self.flush(from, to),
             Step::Deliver(from, to) => self.deliver(from, to),
             Step::PollDirty(shard) => self.poll_dirty(shard),
+            Step::Store(step) => {
+                let disk = self.disk.as_mut().expect("it can do something");
+                if let Some((shard, command)) = disk.take(step) {
+                    self.cores[shard].handle_command(self.now, command);
+                    self.after_input(shard);
+                }
+            }
             Step::Deadlines(shard) => {
                 self.cores[shard].handle_deadlines(self.now);
                 self.after_input(shard);
@@ -383,6 +412,11 @@ impl Broker {
         while let Some(action) = self.cores[shard].poll_action() {
             self.act(shard, action);
         }
+        if let Some(disk) = &mut self.disk
+            && let Some(batch) = self.cores[shard].take_batch()
+        {
+            disk.hand_over(shard, batch);
+        }
         self.unpolled[shard] = true;
         if self.schedule.chance(50) {
             self.poll_dirty(shard);
@@ -396,6 +430,9 @@ impl Broker {
             *place = Place::Open { shard, conn, is_read: true, is_dirty: false };
             self.by_conn.insert((shard, conn), number as usize);
             return;
+        }
+        if let Action::Fetch(wanted) = action {
+            return self.disk.as_mut().expect("something is stored").wish(shard, *wanted);
         }
         let (Action::Adopt { conn, .. }
         | Action::Close { conn }
@@ -419,7 +456,9 @@ impl Broker {
             Action::Handoff { .. } => *place = Place::Leaving { shard, conn },
             Action::Pause { .. } => *is_read = false,
             Action::Established { .. } | Action::Resume { .. } => *is_read = true,
-            Action::Adopt { .. } | Action::Ask { .. } | Action::Report(_) => unreachable!("seen above"),
+            Action::Adopt { .. } | Action::Ask { .. } | Action::Fetch(_) | Action::Report(_) => {
+                unreachable!("seen above")
+            }
         }
     }
 

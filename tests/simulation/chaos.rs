@@ -10,6 +10,7 @@ use ringmq::metrics::Counters;
 use ringmq::router::Keys;
 use ringmq::shard::core::CloseCause;
 use ringmq::shard::timer_wheel::TICK_MS;
+use ringmq::store::Space;
 use ringmq::time::Time;
 
 const TOPICS: [&str; 4] = ["t/0", "t/1", "t/2/x", "t"];
@@ -123,38 +124,70 @@ pub fn run_with_short_queues(seed: u64) -> u64 {
     run_shape(seed, shape, shape_rng, true)
 }
 
-fn run_shape(seed: u64, shape: Shape, mut shape_rng: Rng, is_short: bool) -> u64 {
-    let broker = Broker::new(shape.shards, shape.limits.clone(), shape.ring_room, seed, Rng::new(seed, 2));
-    let mut world = World {
-        broker,
-        clients: (0..shape.clients)
-            .map(|index| Client::new(index, shape_rng.pick(&shape.versions)))
-            .collect(),
-        oracle: Oracle::new(is_short),
-        workload: Rng::new(seed, 3),
-        schedule: Rng::new(seed, 4),
-        faults: Rng::new(seed, 5),
-        fault_percent: shape.faults,
-        seed,
-    };
-    for _ in 0..shape.rounds {
-        for _ in 0..shape.operations {
-            world.operate();
-            for _ in 0..world.schedule.below(30) {
-                world.step();
-            }
-        }
-        world.settle();
-        world.oracle.check_quiet();
-        world.check_drops();
-        let pause = world.workload.pick(&[0, 500, 5_000, 50_000, 5_000_000]);
-        world.pass_time(pause);
+/// One run with a disk that is late and short windows, so that queues are read back; what is not needed any more must
+/// not stay on it. Half of the runs have short queues, too. Returns how many promises were checked, and how many messages
+/// were read back.
+pub fn run_with_disk(seed: u64) -> (u64, u64) {
+    let mut shape_rng = Rng::new(seed, 7);
+    let mut shape = Shape::new(&mut shape_rng);
+    shape.limits.queue_window_messages = shape_rng.pick(&[1, 2, 3, 5]);
+    shape.limits.queue_window_bytes = shape_rng.pick(&[50, 500, 100_000]);
+    shape.limits.max_inflight = shape_rng.pick(&[1, 2, 1024]);
+    shape.limits.store_mark = shape_rng.pick(&[500, 1 << 20]);
+    let is_short = shape_rng.chance(50);
+    if is_short {
+        shape.limits.queue_policy = shape_rng.pick(&[QueuePolicy::DropOldest, QueuePolicy::DropNewest]);
+        shape.limits.max_queued_messages = shape_rng.pick(&[3, 8, 20]);
+        shape.limits.max_queued_bytes = shape_rng.pick(&[200, 20_000]);
     }
-    world.end();
+    let mut world = World::new(seed, &shape, shape_rng, is_short);
+    world.broker.use_disk();
+    world.run(&shape);
+    let left: Vec<_> = world.broker.disk().records().filter(|(space, _)| *space != Space::Retained).collect();
+    assert!(left.is_empty(), "left on the disk: {left:?}");
+    (world.oracle.kept_promises, world.broker.disk().read_back)
+}
+
+fn run_shape(seed: u64, shape: Shape, shape_rng: Rng, is_short: bool) -> u64 {
+    let mut world = World::new(seed, &shape, shape_rng, is_short);
+    world.run(&shape);
     world.oracle.kept_promises
 }
 
 impl World {
+    fn new(seed: u64, shape: &Shape, mut shape_rng: Rng, is_short: bool) -> World {
+        let limits = shape.limits.clone();
+        World {
+            broker: Broker::new(shape.shards, limits, shape.ring_room, seed, Rng::new(seed, 2)),
+            clients: (0..shape.clients)
+                .map(|index| Client::new(index, shape_rng.pick(&shape.versions)))
+                .collect(),
+            oracle: Oracle::new(is_short),
+            workload: Rng::new(seed, 3),
+            schedule: Rng::new(seed, 4),
+            faults: Rng::new(seed, 5),
+            fault_percent: shape.faults,
+            seed,
+        }
+    }
+
+    fn run(&mut self, shape: &Shape) {
+        for _ in 0..shape.rounds {
+            for _ in 0..shape.operations {
+                self.operate();
+                for _ in 0..self.schedule.below(30) {
+                    self.step();
+                }
+            }
+            self.settle();
+            self.oracle.check_quiet();
+            self.check_drops();
+            let pause = self.workload.pick(&[0, 500, 5_000, 50_000, 5_000_000]);
+            self.pass_time(pause);
+        }
+        self.end();
+    }
+
     /// One thing that happens in the broker, on the network or at a client.
     fn step(&mut self) -> bool {
         let able: Vec<usize> =

@@ -90,7 +90,7 @@ impl Core {
     }
 
     /// The window has room again.
-    fn pump_more(&mut self, now: Time, slot: u32) {
+    pub(super) fn pump_more(&mut self, now: Time, slot: u32) {
         self.pump(now, slot);
         self.continue_scans(now, slot);
     }

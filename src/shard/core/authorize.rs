@@ -324,6 +324,7 @@ impl Core {
             outgoing.drop_queued(is_denied, &mut |delivery| stored.extend(delivery.stored()));
         entry.outgoing = Some(outgoing);
         stored.into_iter().for_each(|stored| self.store_finished(session, stored));
+        self.refill(session);
     }
 }
 

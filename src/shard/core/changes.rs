@@ -10,9 +10,12 @@ use crate::store::record::{self, Body, EntryRecord, Flight, GroupName};
 use crate::store::{Op, Space, key};
 
 impl Core {
-    /// Whether messages towards the session are stored.
+    /// Whether messages towards the session are stored: if it outlives its connection, or some of its queue is on the
+    /// disk only, behind which they must go.
     fn is_durable(&self, session: u32) -> bool {
-        self.store.is_some() && self.sessions[session as usize].is_persistent()
+        let session = &self.sessions[session as usize];
+        let has_tail = || session.outgoing.as_ref().is_some_and(|outgoing| outgoing.has_tail());
+        self.store.is_some() && (session.is_persistent() || has_tail())
     }
 
     /// The session began, changed, or lost its connection.
@@ -176,6 +179,14 @@ impl Core {
         self.store_given_back(self.sessions[session as usize].key, stored);
     }
 
+    /// A queued delivery gave way to a newer one.
+    pub(super) fn store_dropped(&mut self, session: u32, stored: Stored) {
+        let key = key::entry(self.sessions[session as usize].key.0, stored.position);
+        if let Some(store) = &mut self.store {
+            store.push_apart(Op::Remove { space: Space::Queue, key, releases: stored.holds });
+        }
+    }
+
     /// A delivery of a session that may be gone is another one's now.
     pub(super) fn store_given_back(&mut self, session: SessionKey, stored: Stored) {
         let key = key::entry(session.0, stored.position);
@@ -251,6 +262,13 @@ impl Core {
         let key = key::number(position);
         store.push(Op::Put { space: Space::Group, key, value, is_new: true, holds: 0 });
         position
+    }
+
+    /// It gave way to a newer one.
+    pub(super) fn store_group_message_dropped(&mut self, position: u64) {
+        if let Some(store) = self.store.as_mut().filter(|_| position > 0) {
+            store.push_apart(Op::Remove { space: Space::Group, key: key::number(position), releases: 0 });
+        }
     }
 
     /// It waits no longer.

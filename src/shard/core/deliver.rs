@@ -8,8 +8,9 @@ use crate::limits::QueuePolicy;
 use crate::router::Route;
 use crate::session::alias::AliasUse;
 use crate::session::message::{Publication, SHARE_FROM, remaining_expiry};
-use crate::session::outgoing::{Delivery, Enqueued, GroupKey, Repeat, SubscriptionIds};
+use crate::session::outgoing::{Delivery, GroupKey, Repeat, SubscriptionIds};
 use crate::session::run::Run;
+use crate::session::tail::Window;
 use crate::shard::output::BufferPool;
 use crate::time::Time;
 use std::collections::VecDeque;
@@ -155,6 +156,7 @@ impl Core {
     pub(super) fn pump(&mut self, now: Time, slot: u32) {
         while self.repeat_next(now, slot) {}
         while self.send_next(now, slot) {}
+        self.refill(self.connections[slot as usize].session);
     }
 
     /// Whether there is room in the output; if not, what waits goes on when it has drained.
@@ -237,19 +239,27 @@ impl Core {
         mut delivery: Delivery,
         publication: &Publication<'_>,
     ) {
+        let max = (self.limits.max_queued_messages, self.limits.max_queued_bytes);
+        let outgoing = self.sessions[session_slot as usize].outgoing();
+        if !outgoing.admits(delivery.message.size(), max, self.limits.queue_policy) {
+            self.counters.dropped_queue_full += 1;
+            return;
+        }
         if self.store.is_some() {
             self.store_queued(session_slot, &mut delivery, publication);
         }
-        let max = (self.limits.max_queued_messages, self.limits.max_queued_bytes);
+        let window = if delivery.position > 0 { self.queue_window() } else { Window::ALL };
         let outgoing = self.sessions[session_slot as usize].outgoing();
-        match outgoing.enqueue(delivery, max, self.limits.queue_policy) {
-            Enqueued::Kept => {}
-            Enqueued::DroppedOldest(dropped) | Enqueued::Full(dropped) => {
-                self.counters.dropped_queue_full += 1;
-                if let Some(stored) = dropped.stored() {
-                    self.store_finished(session_slot, stored);
-                }
+        if let Some(dropped) = outgoing.enqueue(delivery, max, window) {
+            self.counters.dropped_queue_full += 1;
+            if let Some(stored) = dropped.stored() {
+                self.store_dropped(session_slot, stored);
             }
+        }
+        if let Some(store) = &self.store {
+            let outgoing = self.sessions[session_slot as usize].outgoing();
+            outgoing.note_batch(store.last_batch(), store.stored);
+            self.refill(session_slot);
         }
     }
 
@@ -261,6 +271,7 @@ impl Core {
                 outgoing.drop_expired(now, &mut |delivery| stored.extend(delivery.stored()));
         }
         stored.into_iter().for_each(|stored| self.store_finished(session_slot, stored));
+        self.refill(session_slot);
     }
 
     /// Whether a session on this shard that would get the message has no room for it ([`QueuePolicy::Refuse`]).

@@ -4,6 +4,7 @@
 //! packet that promises something is *gated*: it and all that follows it on its connection are held until the batch
 //! with what it promises is stored. Only sessions that outlive their connection, retained messages and the queues of
 //! groups are stored; QoS 0 and all others are neither stored nor gated.
+use super::refill::Reads;
 use super::{ConnId, Core};
 use crate::codec::QoS;
 use crate::router::Route;
@@ -26,6 +27,8 @@ struct Open {
     is_root: bool,
     forwarded: u32,
     ops: Vec<Op>,
+    /// What is stored after it, by itself.
+    after: Vec<Op>,
 }
 
 /// The shard's side of the store.
@@ -36,7 +39,7 @@ pub(super) struct Store {
     /// What the current turn has to store.
     batch: Batch,
     /// Everything up to this batch is stored.
-    stored: u64,
+    pub stored: u64,
     open: Option<Open>,
     /// Publishes that were given a number.
     units: u64,
@@ -53,6 +56,8 @@ pub(super) struct Store {
     outstanding_bytes: usize,
     /// Too little space is left.
     pub is_full: bool,
+    /// What is to be read back.
+    pub reads: Reads,
 }
 
 impl Store {
@@ -71,6 +76,7 @@ impl Store {
             outstanding: VecDeque::new(),
             outstanding_bytes: 0,
             is_full: false,
+            reads: Reads::default(),
         }
     }
 
@@ -78,6 +84,17 @@ impl Store {
         self.made += 1;
         match &mut self.open {
             Some(open) => open.ops.push(op),
+            None => self.batch.push(Item::Op(op)),
+        }
+    }
+
+    /// A change that belongs to no publish, even where one causes it: what gives way to a new message. It was stored with
+    /// another publish, for which that of the new message would have to wait, and on another shard it may be the other
+    /// way round.
+    pub(super) fn push_apart(&mut self, op: Op) {
+        self.made += 1;
+        match &mut self.open {
+            Some(open) => open.after.push(op),
             None => self.batch.push(Item::Op(op)),
         }
     }
@@ -90,11 +107,10 @@ impl Store {
         self.push(Op::Remove { space, key, releases: 0 });
     }
 
-    /// The batch that holds the last change made; `None` if all of them are stored.
-    fn last_batch(&self) -> Option<u64> {
+    /// The batch that holds the last change made.
+    pub fn last_batch(&self) -> u64 {
         let is_empty = self.batch.is_empty() && self.open.is_none();
-        let last = self.batch.number - u64::from(is_empty);
-        (last > self.stored).then_some(last)
+        self.batch.number - u64::from(is_empty)
     }
 
     /// A message that is stored by itself, if it is worth it: its number.
@@ -157,6 +173,7 @@ impl Core {
                 self.release(conn.slot);
             }
         }
+        self.ask_store();
     }
 
     /// Space for storing runs short, or is there again.
@@ -205,7 +222,7 @@ impl Core {
             return false;
         }
         let unit = store.shard | (store.units + 1);
-        store.open = Some(Open { unit, is_root: true, forwarded: 0, ops: Vec::new() });
+        store.open = Some(Open { unit, is_root: true, forwarded: 0, ops: Vec::new(), after: Vec::new() });
         true
     }
 
@@ -213,27 +230,26 @@ impl Core {
     pub(super) fn begin_part(&mut self, unit: u64) -> bool {
         let Some(store) = self.store.as_mut().filter(|_| unit > 0) else { return false };
         assert!(store.open.is_none(), "an envelope is opened when nothing else is in progress");
-        store.open = Some(Open { unit, is_root: false, forwarded: 0, ops: Vec::new() });
+        store.open = Some(Open { unit, is_root: false, forwarded: 0, ops: Vec::new(), after: Vec::new() });
         true
     }
 
     /// Whether there was something to store.
     pub(super) fn end_unit(&mut self) -> bool {
         let Some(store) = &mut self.store else { return false };
-        let Open { unit, is_root, forwarded, mut ops } = store.open.take().expect("a unit was begun");
-        if !is_root || forwarded > 0 {
-            store.units += u64::from(is_root);
-            store.made += 1;
-            store.batch.push(Item::Part(Part { unit, is_root, forwarded, ops }));
-            return true;
-        }
+        let Open { unit, is_root, forwarded, mut ops, after } = store.open.take().expect("a unit was begun");
+        let is_shared = !is_root || forwarded > 0;
         let item = match ops.len() {
-            0 => return false,
-            1 => Item::Op(ops.remove(0)),
-            _ => Item::Part(Part { unit: 0, is_root, forwarded, ops }),
+            _ if is_shared => Some(Item::Part(Part { unit, is_root, forwarded, ops })),
+            0 => None,
+            1 => Some(Item::Op(ops.remove(0))),
+            _ => Some(Item::Part(Part { unit: 0, is_root, forwarded, ops })),
         };
-        store.batch.push(item);
-        true
+        let is_something = item.is_some();
+        store.units += u64::from(is_root && is_shared);
+        store.made += u64::from(is_shared);
+        item.into_iter().chain(after.into_iter().map(Item::Op)).for_each(|item| store.batch.push(item));
+        is_something
     }
 
     /// After [`Core::begin_part`], with its answer.
@@ -258,7 +274,10 @@ impl Core {
     /// What is written to this connection from here on leaves when everything so far is stored.
     pub(super) fn gate(&mut self, slot: u32) {
         let Some(store) = &mut self.store else { return };
-        let Some(batch) = store.last_batch() else { return };
+        let batch = store.last_batch();
+        if batch <= store.stored {
+            return;
+        }
         let connection = &mut self.connections[slot as usize];
         let gated = connection.gated.get_or_insert_with(|| {
             let ready = std::mem::take(&mut connection.output);

@@ -3,7 +3,7 @@
 //! All MQTT rules live below this type; the shell (`shard::runtime`) only carries bytes. Each file beside this one
 //! is a chapter of the same `impl Core`: `input` cuts packets, `connect` and `registrar` bring a client to its
 //! session, `publish` and `deliver` move messages, `acknowledge` finishes them, `acknowledged_runs` takes rows of both at once, `subscribe`, `retained` and `shared`
-//! are what their names say, `close` ends connections and sessions.
+//! are what their names say, `refill` reads queues back, `close` ends connections and sessions.
 mod acknowledge;
 mod acknowledged_runs;
 mod audit;
@@ -26,6 +26,7 @@ mod notice;
 mod pressure;
 mod publish;
 mod rate;
+mod refill;
 mod registrar;
 mod restore;
 mod retained;
@@ -52,6 +53,7 @@ use crate::metrics::Counters;
 use crate::router::{Keys, Router};
 use crate::session::{Session, Will};
 use crate::slots::Slots;
+use crate::store::queue::{Found, Wanted};
 use crate::time::Time;
 pub use authorize::Denial;
 use close::AfterWill;
@@ -150,6 +152,8 @@ pub enum Action {
         /// What to find out.
         question: Question,
     },
+    /// Have a stretch of a queue read, and tell with [`Command::Found`] what it holds.
+    Fetch(Box<Wanted>),
     /// Tell the operator that a client was not allowed something.
     Report(Box<Denial>),
     /// Give the socket up (no operation is in flight) and call [`Core::complete_handoff`] with it.
@@ -166,6 +170,8 @@ pub enum Command {
     Stored(u64),
     /// How much memory is in use, and what that asks for.
     Memory(Memory),
+    /// What [`Action::Fetch`] asked for.
+    Found(Found),
     /// Space for storing runs short: nothing that must be stored is taken on; or there is enough of it again.
     StorageFull(bool),
     /// Publish wills, tell version 5 clients 0x8B, close; [`Core::is_stopped`] turns true when all is sent or time is up.
@@ -362,6 +368,7 @@ impl Core {
         match command {
             Command::Stored(number) => self.handle_stored(number),
             Command::Memory(memory) => self.handle_memory(now, memory),
+            Command::Found(found) => self.take_found(now, found),
             Command::StorageFull(is_full) => self.handle_storage_full(is_full),
             Command::Shutdown => self.begin_shutdown(now),
             Command::Answer { conn, answer } => self.handle_answer(now, conn, answer),

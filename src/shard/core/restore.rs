@@ -6,7 +6,7 @@ use crate::session::message::SessionKey;
 use crate::session::subscriptions::Subscription;
 use crate::session::{NEVER_EXPIRES, Session};
 use crate::store::record::{Flight, SessionRecord, Wall};
-use crate::store::recovered::{RecoveredEntry, RecoveredSession, Share};
+use crate::store::recovered::{RecoveredEntry, RecoveredSession, RecoveredTail, Share};
 use crate::time::Time;
 use crate::topic::parse_shared;
 use std::rc::Rc;
@@ -55,7 +55,7 @@ impl Core {
     }
 
     fn restore_session(&mut self, now: Time, recovered: RecoveredSession) -> u32 {
-        let RecoveredSession { number, record, subscriptions, entries, incoming } = recovered;
+        let RecoveredSession { number, record, subscriptions, entries, tail, incoming, .. } = recovered;
         let SessionRecord { client_id, expiry_interval, expires, will_due, will, owner } = record;
         let mut session = Session::new(SessionKey(number), Rc::from(client_id));
         session.is_stored = true;
@@ -81,6 +81,9 @@ impl Core {
         self.counters.sessions += 1;
         for (filter, subscription) in subscriptions {
             self.restore_subscription(slot, &filter, subscription);
+        }
+        if let Some(RecoveredTail { messages, bytes, from, last }) = tail {
+            self.sessions[slot as usize].outgoing().restore_tail(messages, bytes, from, last);
         }
         for entry in entries {
             self.restore_entry(slot, entry);

@@ -201,7 +201,7 @@ impl Core {
         let (messages, bytes) = (self.limits.max_group_queue, self.limits.max_queued_bytes);
         while self.group_queues.is_over(key, messages, bytes) {
             let (_, position) = self.group_queues.pop(key).expect("it is over its bound");
-            self.store_group_message_gone(position);
+            self.store_group_message_dropped(position);
             self.counters.dropped_group_queue += 1;
         }
         self.unload_group_queue(now, key);
@@ -265,6 +265,7 @@ impl Core {
             let queued = outgoing.take_shared_queue();
             let key = self.sessions[session as usize].key;
             self.give_back(now, queued, key);
+            self.refill(session);
         }
     }
 }

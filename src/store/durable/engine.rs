@@ -1,8 +1,10 @@
 //! The storage engine: one journal for all kinds of records, so that one flush makes a round durable.
 use crate::store::assembly::{Change, Round};
-use crate::store::record::{self, Body, Wall};
+use crate::store::queue::{Found, Wanted};
+use crate::store::record::{self, Body, Corrupt, Wall};
 use crate::store::{Key, Space, key};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use bytes::Bytes;
+use fjall::{Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 use std::path::Path;
 
 /// Bytes of the newest records of one kind that are kept in memory before they are sorted into tables.
@@ -23,7 +25,8 @@ pub enum Persist {
     System,
 }
 
-/// An open engine.
+/// An open engine. Copies of it are the same one.
+#[derive(Clone)]
 pub struct Engine {
     database: Database,
     spaces: Vec<Keyspace>,
@@ -80,6 +83,23 @@ impl Engine {
             batch.remove(self.space(*space), &key[..]);
         }
         batch.commit()
+    }
+
+    /// One record.
+    pub fn get(&self, space: Space, key: &[u8]) -> fjall::Result<Option<Vec<u8>>> {
+        Ok(self.space(space).get(key)?.map(|value| value.to_vec()))
+    }
+
+    /// Reads a stretch of a queue, as it is at one moment; beside it the places of entries that say nothing.
+    pub fn find(&self, wall: Wall, wanted: &Wanted) -> fjall::Result<(Found, Vec<(u64, Corrupt)>)> {
+        let moment = self.database.snapshot();
+        let (first, last) = (key::entry(wanted.session, wanted.from), key::entry(wanted.session, wanted.to));
+        let entries = moment.range(self.space(Space::Queue), &first[..]..=&last[..]);
+        let payload = |number| {
+            let value = moment.get(self.space(Space::Message), &key::number(number)[..])?;
+            Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+        };
+        wanted.read(wall, entries.map(Guard::into_inner), payload)
     }
 
     /// All records of one kind. An error ends the walk.

@@ -3,9 +3,10 @@ use super::directory::{Directory, SetAside, bytes_below};
 use super::engine::Engine;
 use super::journal;
 use super::salvage::{self, Records};
+use crate::session::tail::Window;
 use crate::store::record::{self, Wall};
 use crate::store::recovered::Recovered;
-use crate::store::{Key, Space};
+use crate::store::{Key, Space, key};
 use std::fs;
 use std::path::Path;
 
@@ -29,8 +30,8 @@ pub struct Opened {
 /// What a directory is opened for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purpose {
-    /// A broker begins with it.
-    Begin,
+    /// A broker begins with it, and keeps so much of each queue in memory.
+    Begin(Window),
     /// Somebody looks at it.
     Look,
 }
@@ -41,9 +42,7 @@ pub fn open(directory: Directory, wall: Wall, purpose: Purpose) -> Result<Opened
     let cannot = |error: fjall::Error| format!("the store in {shown} cannot be used: {}", sentence(&error));
     let io = |error: std::io::Error| format!("the data directory {shown} cannot be written: {error}");
     let mut set_aside = journal::mend(&directory).map_err(io)?;
-    let mut run = 0;
-    let mut recovered = Recovered::default();
-    let mut broken = Vec::new();
+    let mut loading = Loading::new(wall, purpose);
     let missing = salvage::missing(&directory.engine());
     let opening = match missing.is_empty() {
         true => Engine::open(&directory.engine()),
@@ -51,11 +50,13 @@ pub fn open(directory: Directory, wall: Wall, purpose: Purpose) -> Result<Opened
     };
     let engine = match opening {
         Ok(engine) => {
-            let (records, damage) = read(&engine);
-            load(&records, wall, &mut recovered, &mut broken, &mut run);
-            if damage.is_empty() {
+            if Space::AS_READ.into_iter().all(|space| loading.read(&engine, space).is_ok()) {
                 engine
             } else {
+                // Not all of it can be read in one go, so all that can be is taken out.
+                loading = Loading::new(wall, purpose);
+                let (records, damage) = read(&engine);
+                loading.take(&records);
                 drop(engine);
                 set_aside.extend(damage);
                 rebuild(&directory, &records, &mut set_aside)
@@ -70,12 +71,16 @@ pub fn open(directory: Directory, wall: Wall, purpose: Purpose) -> Result<Opened
             }
             set_aside.extend(missing);
             let records = salvage::salvage(&directory.engine(), &mut set_aside).map_err(io)?;
-            load(&records, wall, &mut recovered, &mut broken, &mut run);
+            loading.take(&records);
             rebuild(&directory, &records, &mut set_aside)
                 .map_err(|error| format!("the damaged store in {shown} cannot be built anew: {error}"))?
         }
         Err(error) => return Err(cannot(error)),
     };
+    let Loading { mut recovered, broken, mut run, .. } = loading;
+    // The record that tells may be lost; what the sessions say is as good.
+    let newest = recovered.sessions.keys().map(|number| (number >> 32 & 0xff_ffff) as u32).max();
+    run = run.max(newest.unwrap_or(0));
     let superseded = recovered.finish();
     let mut removed = recovered.orphans.clone();
     for session in superseded {
@@ -92,10 +97,10 @@ pub fn open(directory: Directory, wall: Wall, purpose: Purpose) -> Result<Opened
             removed.extend(space.map(|space| (space, Key::from_slice(key))));
         }
     }
-    run += u32::from(purpose == Purpose::Begin);
+    run += u32::from(purpose != Purpose::Look);
     let runs = (Space::Meta, Key::from_slice(RUNS), record::encode_number(run).to_vec());
     engine.repair(&[runs], &removed).map_err(cannot)?;
-    if purpose == Purpose::Begin {
+    if purpose != Purpose::Look {
         // The engine leaves some new folders to the file system's mercy: a file that is flushed, in a folder that is not,
         // may be gone after a power cut.
         sync_folders(directory.path()).map_err(io)?;
@@ -103,25 +108,64 @@ pub fn open(directory: Directory, wall: Wall, purpose: Purpose) -> Result<Opened
     Ok(Opened { directory, engine, recovered, set_aside, run })
 }
 
-fn load(
-    records: &Records,
+/// A record that says nothing: its kind, key and value, and why.
+type Broken = (String, Vec<u8>, Vec<u8>, String);
+
+/// What was taken in so far.
+struct Loading {
     wall: Wall,
-    recovered: &mut Recovered,
-    broken: &mut Vec<(String, Vec<u8>, Vec<u8>, String)>,
-    run: &mut u32,
-) {
-    for ((space, key), value) in records {
-        let outcome = match (space, &key[..] == RUNS) {
-            (Space::Meta, true) => record::decode_number(value).map(|runs| *run = runs),
-            _ => recovered.apply(wall, *space, key, value),
+    recovered: Recovered,
+    broken: Vec<Broken>,
+    run: u32,
+}
+
+impl Loading {
+    fn new(wall: Wall, purpose: Purpose) -> Loading {
+        let window = match purpose {
+            Purpose::Begin(window) => window,
+            Purpose::Look => Window::ALL,
+        };
+        Loading { wall, recovered: Recovered::new(window), broken: Vec::new(), run: 0 }
+    }
+
+    fn apply(
+        &mut self,
+        space: Space,
+        key: &[u8],
+        value: &[u8],
+        payloads: &mut dyn FnMut(u64) -> Option<Vec<u8>>,
+    ) {
+        let outcome = match (space, key == RUNS) {
+            (Space::Meta, true) => record::decode_number(value).map(|runs| self.run = runs),
+            _ => self.recovered.apply(self.wall, space, key, value, payloads),
         };
         if let Err(why) = outcome {
-            broken.push((space.name().to_owned(), key.to_vec(), value.clone(), why.to_string()));
+            self.broken.push((space.name().to_owned(), key.to_vec(), value.to_vec(), why.to_string()));
         }
     }
-    // The record that tells may be lost; what the sessions say is as good.
-    let newest = recovered.sessions.keys().map(|number| (number >> 32 & 0xff_ffff) as u32).max();
-    *run = (*run).max(newest.unwrap_or(0));
+
+    /// Takes in all records of one kind. An error of the engine ends it.
+    fn read(&mut self, engine: &Engine, space: Space) -> fjall::Result<()> {
+        let mut failed = None;
+        let mut payloads = |number| {
+            let value = engine.get(Space::Message, &key::number(number));
+            value.unwrap_or_else(|error| {
+                failed = Some(error);
+                None
+            })
+        };
+        engine.read(space, &mut |key, value| self.apply(space, key, value, &mut payloads))?;
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Takes in records that were read before.
+    fn take(&mut self, records: &Records) {
+        for space in Space::AS_READ {
+            let of_space = records.range((space, Key::new())..).take_while(|((of, _), _)| *of == space);
+            let mut payloads = |number| records.get(&(Space::Message, key::number(number))).cloned();
+            of_space.for_each(|((_, key), value)| self.apply(space, key, value, &mut payloads));
+        }
+    }
 }
 
 /// Everything that can be read, and what cannot.

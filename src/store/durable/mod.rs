@@ -7,6 +7,7 @@ mod directory;
 mod engine;
 mod journal;
 mod load;
+mod reader;
 mod salvage;
 mod space;
 #[cfg(test)]
@@ -15,4 +16,5 @@ mod writer;
 
 pub use directory::{Directory, SetAside};
 pub use load::{Opened, Purpose, open};
+pub use reader::Reader;
 pub use writer::{Order, Writer};
