@@ -9,10 +9,11 @@ use crate::shard::core::Command;
 use crate::shard::mesh::CommandSender;
 use crate::shard::runtime::ShardStore;
 use crate::store::assembly::Assembly;
-use crate::store::durable::{Directory, Opened, Order, Purpose, Reader, Writer};
+use crate::store::durable::{Directory, Opened, Order, Purpose, Reader, Shared, Writer};
 use crate::store::record::Wall;
 use crate::store::recovered::distribute;
 use crossbeam_channel::{Sender, unbounded};
+use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Instant, SystemTime};
 
@@ -72,8 +73,9 @@ pub(super) fn start(
         Durability::Os => Order::system(None, min_free),
     };
     let shares = distribute(recovered, run, &Keys::new(seed), count);
-    let reader = Reader::new(engine.clone(), wall, shards.clone());
-    let writer = Writer::new(directory, engine, assembly, order, shards);
+    let shared = Arc::new(Shared::new(engine.clone()));
+    let reader = Reader::new(shared.clone(), wall, shards.clone());
+    let writer = Writer::new(directory, (engine, shared), assembly, order, shards);
     let (batches, receiver) = unbounded();
     let (wishes, wanted) = unbounded();
     let reading = begin("ringmq-read", reports, false, move || reader.run(&wanted))?;

@@ -22,11 +22,14 @@ pub enum Change {
     Remove,
 }
 
+/// Changes by record.
+pub type Changes = BTreeMap<(Space, Key), Change>;
+
 /// Changes to be stored at once, and what is promised by them.
 #[derive(PartialEq, Eq, Debug, Default)]
 pub struct Round {
     /// By record.
-    pub changes: BTreeMap<(Space, Key), Change>,
+    pub changes: Changes,
     /// Shards and the batch up to which everything is stored with this round.
     pub stored: Vec<(u8, u64)>,
 }

@@ -1,5 +1,5 @@
 //! The storage engine: one journal for all kinds of records, so that one flush makes a round durable.
-use crate::store::assembly::{Change, Round};
+use crate::store::assembly::{Change, Changes};
 use crate::store::queue::{Found, Wanted};
 use crate::store::record::{self, Body, Corrupt, Wall};
 use crate::store::{Key, Space, key};
@@ -52,17 +52,17 @@ impl Engine {
         &self.spaces[space as usize]
     }
 
-    /// Stores a round as a whole.
-    pub fn commit(&self, round: Round, persist: Persist) -> fjall::Result<()> {
+    /// Stores changes as a whole.
+    pub fn commit(&self, changes: &Changes, persist: Persist) -> fjall::Result<()> {
         let mode = match persist {
             Persist::Disk => PersistMode::SyncData,
             Persist::System => PersistMode::Buffer,
         };
         let mut batch = self.database.batch().durability(Some(mode));
-        for ((space, key), change) in round.changes {
+        for ((space, key), change) in changes {
             match change {
-                Change::Put(value) => batch.insert(self.space(space), &key[..], &value[..]),
-                Change::Remove => batch.remove(self.space(space), &key[..]),
+                Change::Put(value) => batch.insert(self.space(*space), &key[..], &value[..]),
+                Change::Remove => batch.remove(self.space(*space), &key[..]),
             }
         }
         batch.commit()

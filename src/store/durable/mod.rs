@@ -5,6 +5,7 @@
 pub mod check;
 mod directory;
 mod engine;
+mod heal;
 mod journal;
 mod load;
 mod reader;
@@ -15,6 +16,7 @@ mod tests;
 mod writer;
 
 pub use directory::{Directory, SetAside};
+pub use heal::Shared;
 pub use load::{Opened, Purpose, open};
 pub use reader::Reader;
 pub use writer::{Order, Writer};

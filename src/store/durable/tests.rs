@@ -44,7 +44,7 @@ fn write(engine: &Engine, topics: std::ops::Range<u32>, fill: usize) {
         let value = message(&topic, &vec![number as u8; fill]);
         round.changes.insert((Space::Retained, key::retained(&topic)), Change::Put(value));
     }
-    engine.commit(round, Persist::System).unwrap();
+    engine.commit(&round.changes, Persist::System).unwrap();
 }
 
 #[test]

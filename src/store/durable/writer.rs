@@ -1,13 +1,15 @@
 //! The thread that writes: everything that came while the last flush ran goes into the next one.
 use super::directory::Directory;
 use super::engine::{Engine, Persist};
+use super::heal::{self, Failed, Shared};
 use super::load::sentence;
 use super::space::free_bytes;
 use crate::shard::core::{Command, ShardId};
 use crate::shard::mesh::CommandSender;
 use crate::store::Batch;
-use crate::store::assembly::Assembly;
+use crate::store::assembly::{Assembly, Changes, Round};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Bytes after which a round is written even if more is waiting.
@@ -49,7 +51,9 @@ struct Told {
 /// What the thread works with.
 pub struct Writer {
     directory: Directory,
-    engine: Engine,
+    /// Absent only while it is opened anew.
+    engine: Option<Engine>,
+    shared: Arc<Shared>,
     assembly: Assembly,
     order: Order,
     shards: Vec<Told>,
@@ -63,18 +67,19 @@ impl Writer {
     /// A writer for these shards.
     pub fn new(
         directory: Directory,
-        engine: Engine,
+        (engine, shared): (Engine, Arc<Shared>),
         assembly: Assembly,
         order: Order,
         shards: Vec<CommandSender<Command>>,
     ) -> Writer {
         let told = |commands| Told { commands, stored: None, is_full: None };
         let shards = shards.into_iter().map(told).collect();
-        Writer { directory, engine, assembly, order, shards, is_full: false, looked: None, unflushed: None }
+        let engine = Some(engine);
+        let (is_full, looked, unflushed) = (false, None, None);
+        Writer { directory, engine, shared, assembly, order, shards, is_full, looked, unflushed }
     }
 
-    /// Writes until no shard is left. After an error nothing is written and nothing told any more: what is stored then
-    /// is known only when it is read again.
+    /// Writes until no shard is left. After an error nothing is written and nothing told any more.
     pub fn run(mut self, batches: &Receiver<(ShardId, Batch)>) -> Result<(), String> {
         loop {
             let first = match self.patience() {
@@ -96,7 +101,11 @@ impl Writer {
             self.tell();
         }
         self.write()?;
-        self.engine.flush().map_err(|error| self.failed(&error))
+        self.engine().flush().map_err(|error| self.failed(&error))
+    }
+
+    fn engine(&self) -> &Engine {
+        self.engine.as_ref().expect("it is opened anew within one call")
     }
 
     /// How long there is nothing to do without a batch; `None` for ever.
@@ -115,7 +124,7 @@ impl Writer {
 
     fn write(&mut self) -> Result<(), String> {
         let mut unread = None;
-        let engine = &self.engine;
+        let engine = self.engine.as_ref().expect("it is opened anew within one call");
         let round = self.assembly.take_round(|session| {
             engine.session(session).unwrap_or_else(|error| {
                 unread = Some(error);
@@ -125,10 +134,11 @@ impl Writer {
         if let Some(error) = unread {
             return Err(self.failed(&error));
         }
-        if let Some(mut round) = round {
-            let stored = std::mem::take(&mut round.stored);
-            if !round.changes.is_empty() {
-                self.engine.commit(round, self.order.persist).map_err(|error| self.failed(&error))?;
+        if let Some(Round { changes, stored }) = round {
+            if !changes.is_empty() {
+                if let Err(error) = self.engine().commit(&changes, self.order.persist) {
+                    self.heal(&changes, &error)?;
+                }
                 if self.order.persist == Persist::System {
                     self.unflushed.get_or_insert_with(Instant::now);
                 }
@@ -140,10 +150,53 @@ impl Writer {
         if let (Some(since), Some(every)) = (self.unflushed, self.order.flush_every)
             && since.elapsed() >= every
         {
-            self.engine.flush().map_err(|error| self.failed(&error))?;
+            self.engine().flush().map_err(|error| self.failed(&error))?;
             self.unflushed = None;
         }
         Ok(())
+    }
+
+    /// Has the engine opened anew and the round stored that could not be. Ends only when that is done, or when there is
+    /// no hope.
+    fn heal(&mut self, changes: &Changes, error: &fjall::Error) -> Result<(), String> {
+        let path = self.directory.path().display().to_string();
+        let mut last = Failed { why: sentence(error), is_full: heal::is_full(error) };
+        let why = &last.why;
+        eprintln!("ringmq: storing in {path} failed: {why}; nothing is acknowledged until it works again");
+        self.set_full(true);
+        let mut attempts = 0;
+        loop {
+            // Nobody has it open then.
+            self.shared.set(None);
+            self.engine = None;
+            attempts += u32::from(!last.is_full);
+            if attempts > heal::ATTEMPTS {
+                let why = last.why;
+                return Err(format!(
+                    "storing in {path} failed: {why}; opening it anew {} times did not help, and the broker ends so that \
+                     it can start again from what is on the disk",
+                    heal::ATTEMPTS
+                ));
+            }
+            self.tell();
+            std::thread::sleep(heal::TRY_AGAIN);
+            match heal::reopen(&self.directory, changes) {
+                Ok(engine) => {
+                    self.shared.set(Some(engine.clone()));
+                    self.engine = Some(engine);
+                    self.set_full(false);
+                    self.looked = None;
+                    eprintln!("ringmq: storing in {path} works again; what was under way is stored");
+                    return Ok(());
+                }
+                Err(failed) => last = failed,
+            }
+        }
+    }
+
+    fn set_full(&mut self, is_full: bool) {
+        self.is_full = is_full;
+        self.shards.iter_mut().for_each(|shard| shard.is_full = Some(is_full));
     }
 
     fn look_at_space(&mut self) {
@@ -155,8 +208,7 @@ impl Writer {
         let Ok(free) = free_bytes(self.directory.path()) else { return };
         let is_full = free < self.order.min_free;
         if is_full != self.is_full {
-            self.is_full = is_full;
-            self.shards.iter_mut().for_each(|shard| shard.is_full = Some(is_full));
+            self.set_full(is_full);
             let path = self.directory.path().display();
             match is_full {
                 true => eprintln!(
