@@ -127,6 +127,7 @@ counters! {
     Gauge output_bytes: "Bytes encoded but not yet taken by a socket.";
 
     Counter dropped_queue_full: "Messages dropped because a session's queue was full.";
+    Gauge storage_full: "Shards that take on nothing that must be stored, because there is no space or storing fails.";
     Counter dropped_unreadable: "Queued messages that could not be read back from the disk.";
     Counter refused_storage_full: "Publishes, subscriptions and sessions refused because storage space runs short.";
     Counter dropped_output_mark: "QoS 0 messages dropped because a connection had too many unsent bytes.";

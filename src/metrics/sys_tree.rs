@@ -59,6 +59,13 @@ const VALUES: [(&str, Value); 25] = [
     ("connections/socket/count", |counters| counters.connections_opened),
 ];
 
+/// The topics below `$SYS/ringmq/` that are one number.
+const OWN_VALUES: [(&str, Value); 3] = [
+    ("store/full", |counters| u64::from(counters.storage_full > 0)),
+    ("store/refused", |counters| counters.refused_storage_full),
+    ("store/unreadable", |counters| counters.dropped_unreadable),
+];
+
 /// The control packets that a server receives.
 const RECEIVED: [usize; 11] = [1, 3, 4, 5, 6, 7, 8, 10, 12, 14, 15];
 /// The control packets that a server sends.
@@ -148,6 +155,9 @@ impl SysTree {
         }
         for (topic, value) in VALUES {
             tell(broker(topic), value(totals).to_string());
+        }
+        for (topic, value) in OWN_VALUES {
+            tell(format!("$SYS/ringmq/{topic}"), value(totals).to_string());
         }
         tell(broker("clients/maximum"), self.clients_maximum.to_string());
         for (packets, counts, direction) in

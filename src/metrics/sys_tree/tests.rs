@@ -96,6 +96,10 @@ const MOSQUITTO_2_1_AT_START: &[&str] = &[
     "$SYS/broker/packet/out/count|0",
 ];
 
+/// What nobody else has.
+const OWN_AT_START: &[&str] =
+    &["$SYS/ringmq/store/full|0", "$SYS/ringmq/store/refused|0", "$SYS/ringmq/store/unreadable|0"];
+
 #[test]
 fn the_first_update_tells_every_topic_of_mosquitto() {
     let told = updated(&mut SysTree::new(), 0, &Counters::default(), &[]);
@@ -103,7 +107,7 @@ fn the_first_update_tells_every_topic_of_mosquitto() {
     lines.sort();
     let version = format!("$SYS/broker/version|ringmq version {}", env!("CARGO_PKG_VERSION"));
     let mut expected: Vec<&str> =
-        [MOSQUITTO_2_0_AT_START, MOSQUITTO_2_1_AT_START, &[version.as_str()]].concat();
+        [MOSQUITTO_2_0_AT_START, MOSQUITTO_2_1_AT_START, OWN_AT_START, &[version.as_str()]].concat();
     expected.sort_unstable();
     assert_eq!(lines, expected);
 }
@@ -252,6 +256,19 @@ fn each_counter_reaches_its_topics() {
             "$SYS/ringmq/memory/slowed|21",
         ]
     );
+}
+
+#[test]
+fn what_the_store_refuses_is_told() {
+    let mut tree = SysTree::new();
+    updated(&mut tree, 0, &Counters::default(), &[]);
+    // Both of two shards.
+    let totals =
+        Counters { storage_full: 2, refused_storage_full: 7, dropped_unreadable: 3, ..Counters::default() };
+    let told = updated(&mut tree, 0, &totals, &[]);
+    let told: Vec<(&str, &str)> = told.iter().map(|(topic, text)| (&**topic, &**text)).collect();
+    let full = ("$SYS/ringmq/store/full", "1");
+    assert_eq!(told, [full, ("$SYS/ringmq/store/refused", "7"), ("$SYS/ringmq/store/unreadable", "3")]);
 }
 
 #[test]

@@ -180,6 +180,7 @@ impl Core {
     pub(super) fn handle_storage_full(&mut self, is_full: bool) {
         if let Some(store) = &mut self.store {
             store.is_full = is_full;
+            self.counters.storage_full = u64::from(is_full);
         }
     }
 
