@@ -1,7 +1,7 @@
 //! What a disk may do to a broker that keeps what it knows: lose what was not flushed, fail to flush, be full, write half.
 mod support;
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use support::disk::{Disk, Left};
 use support::*;
 
@@ -44,6 +44,10 @@ impl Scene {
             let (number, id) = (self.next, publisher.fresh_id());
             self.next += 1;
             publisher.send(&publish(Version::V5, &Publish::new("kept", number.to_string()).qos(1).id(id)));
+            // What is under way when there is no room is not acknowledged until there is.
+            if self.disk.is_asked_for("enospc") && publisher.would_wait(Duration::from_millis(500)) {
+                return false;
+            }
             match publisher.try_receive() {
                 Some(Packet::Ack(ack)) if ack.code < 0x80 => drop(self.acknowledged.insert(number)),
                 _ => return false,
@@ -142,11 +146,29 @@ fn a_full_disk_is_told_and_costs_nothing_that_was_acknowledged() {
     assert!(scene.publish(&broker, 30));
     scene.disk.ask_for("enospc");
     assert!(!scene.publish(&broker, 1), "acknowledged although nothing can be written");
+    // Whoever comes now is told, and what need not be stored goes on.
+    Client::refused(&broker, &Connect::new(Version::V5, "new").persistent(), 0x97);
+    let mut client = Client::new(&broker, Version::V5);
+    client.send_publish(&Publish::new("kept", "refused").qos(1).retain().id(1));
+    client.expect_ack_code(Kind::Puback, 1, 0x97);
+    client.publish("nobody's", 1, "1");
+    assert!(broker.said().contains("storing in"), "{}", broker.said());
     scene.disk.end("enospc");
     let broker = scene.healed(broker);
     assert!(scene.publish(&broker, 30));
     scene.cut(broker);
     let broker = scene.start();
+    scene.check(&broker);
+}
+
+#[test]
+fn one_failed_flush_does_not_end_the_broker() {
+    let (mut scene, broker) = Scene::new(&[]);
+    assert!(scene.publish(&broker, 30));
+    scene.disk.ask_for("eio");
+    assert!(scene.publish(&broker, 30), "what failed is stored later, and then acknowledged");
+    assert!(!scene.disk.is_asked_for("eio"), "no flush failed");
+    assert!(broker.said().contains("works again"), "{}", broker.said());
     scene.check(&broker);
 }
 
