@@ -6,7 +6,8 @@
 //! that it is to be stored with; so changes of one record are stored in the order in which its shard made them. Waiting
 //! cannot go round in a circle: two publishes share no record but a retained message and a packet id, and both of these
 //! are changed in the order in which the publisher's shard sent them. (What gives way to the message of a publish is a
-//! change by itself.)
+//! change by itself.) The messages of one shard's publishers are stored in their order, those that are retained excepted,
+//! whose order is that of their topic.
 use super::{Batch, Item, Key, Op, Part, Space, key};
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -84,6 +85,8 @@ pub struct Assembly {
     streams: Vec<Stream>,
     units: BTreeMap<u64, Unit>,
     made: u64,
+    /// By shard: the last publish that is stored in order.
+    last: Vec<u64>,
     /// The last unit that is to change a record, for all records of waiting units.
     claimed: BTreeMap<(Space, Key), u64>,
     /// How many stored records hold a shared payload.
@@ -102,6 +105,7 @@ impl Assembly {
             streams: (0..shards).map(|_| Stream { first: 1, open: VecDeque::new() }).collect(),
             units: BTreeMap::new(),
             made: 0,
+            last: vec![0; usize::from(shards)],
             claimed: BTreeMap::new(),
             holders: counts,
             changes: BTreeMap::new(),
@@ -120,8 +124,11 @@ impl Assembly {
             match item {
                 Item::Op(op) if !self.is_claimed(&op) => self.apply(op),
                 Item::Op(op) => {
-                    let part = Part { unit: 0, is_root: true, forwarded: 0, ops: vec![op] };
+                    let part = Part { unit: 0, is_root: true, forwarded: 0, in_order: false, ops: vec![op] };
                     self.add_part(place, part);
+                }
+                Item::Part(part) if part.unit == 0 && self.units.is_empty() => {
+                    part.ops.into_iter().for_each(|op| self.apply(op));
                 }
                 Item::Part(part) => self.add_part(place, part),
             }
@@ -136,7 +143,13 @@ impl Assembly {
             }
             unit => unit,
         };
-        let before = self.predecessors(number, &part.ops);
+        let mut before = self.predecessors(number, &part.ops);
+        if part.in_order && part.is_root {
+            let last = std::mem::replace(&mut self.last[usize::from(place.0)], number);
+            if last != number && !before.contains(&last) && self.units.contains_key(&last) {
+                before.push(last);
+            }
+        }
         let unit = self.units.entry(number).or_default();
         unit.has_root |= part.is_root;
         unit.received += 1;

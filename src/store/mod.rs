@@ -150,6 +150,8 @@ pub struct Part {
     pub is_root: bool,
     /// How many parts this shard has caused on others (or on itself, later).
     pub forwarded: u32,
+    /// It is stored after what came before it from the same shard and is so, too: the messages of one publisher.
+    pub in_order: bool,
     /// What is to be stored.
     pub ops: Vec<Op>,
 }

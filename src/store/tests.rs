@@ -15,7 +15,7 @@ fn retained(value: &'static str) -> Op {
     put(Space::Retained, key::retained("t"), value)
 }
 fn part(unit: u64, is_root: bool, forwarded: u32, ops: Vec<Op>) -> Item {
-    Item::Part(Part { unit, is_root, forwarded, ops })
+    Item::Part(Part { unit, is_root, forwarded, in_order: false, ops })
 }
 fn batch(number: u64, items: Vec<Item>) -> Batch {
     Batch { number, items, bytes: 0 }
@@ -109,6 +109,26 @@ fn a_change_of_what_waits_waits_too_and_so_does_what_belongs_to_it() {
     let stored = round(&mut assembly).expect("all of it");
     assert_eq!(changes(&stored), (vec![(Space::Queue, &b"entry"[..]), (Space::Retained, b"three")], 0));
     assert_eq!(stored.stored, [(0, 5), (1, 2)]);
+}
+
+#[test]
+fn the_messages_of_a_publisher_are_stored_in_order() {
+    let in_order = |unit, forwarded, position| {
+        let ops = vec![entry(1, position, 0)];
+        Item::Part(Part { unit, is_root: true, forwarded, in_order: true, ops })
+    };
+    let mut assembly = Assembly::new(3, []);
+    // The first goes to shard 1, the second to shard 2, which is quicker, and the third stays.
+    assembly.add(0, batch(1, vec![in_order(1, 1, 1), in_order(2, 1, 2), in_order(0, 0, 3)]));
+    assembly.add(0, batch(2, vec![Item::Op(retained("by itself"))]));
+    assembly.add(2, batch(1, vec![part(2, false, 0, vec![entry(3, 1, 0)])]));
+    let stored = round(&mut assembly).expect("what has no order");
+    assert_eq!(changes(&stored), (vec![(Space::Retained, &b"by itself"[..])], 0));
+    assembly.add(1, batch(1, vec![part(1, false, 0, vec![entry(2, 1, 0)])]));
+    let stored = round(&mut assembly).expect("all three");
+    assert_eq!(changes(&stored).0.len(), 5);
+    assert_eq!(stored.stored, [(0, 2), (1, 1), (2, 1)]);
+    assert_eq!(assembly.waiting(), 0);
 }
 
 #[test]

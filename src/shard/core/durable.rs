@@ -25,6 +25,7 @@ const _: () = assert!(SHARED_FROM <= SHARE_FROM);
 struct Open {
     unit: u64,
     is_root: bool,
+    in_order: bool,
     forwarded: u32,
     ops: Vec<Op>,
     /// What is stored after it, by itself.
@@ -223,28 +224,50 @@ impl Core {
             return false;
         }
         let unit = store.shard | (store.units + 1);
-        store.open = Some(Open { unit, is_root: true, forwarded: 0, ops: Vec::new(), after: Vec::new() });
+        store.open = Some(Open {
+            unit,
+            is_root: true,
+            in_order: false,
+            forwarded: 0,
+            ops: Vec::new(),
+            after: Vec::new(),
+        });
         true
+    }
+
+    /// The unit that was begun is stored after all others of this shard for which this was said.
+    pub(super) fn keep_in_order(&mut self) {
+        if let Some(open) = self.store.as_mut().and_then(|store| store.open.as_mut()) {
+            open.in_order = true;
+        }
     }
 
     /// This shard's part of a publish that began on another one, or here but earlier; 0 is no publish that is stored.
     pub(super) fn begin_part(&mut self, unit: u64) -> bool {
         let Some(store) = self.store.as_mut().filter(|_| unit > 0) else { return false };
         assert!(store.open.is_none(), "an envelope is opened when nothing else is in progress");
-        store.open = Some(Open { unit, is_root: false, forwarded: 0, ops: Vec::new(), after: Vec::new() });
+        store.open = Some(Open {
+            unit,
+            is_root: false,
+            in_order: false,
+            forwarded: 0,
+            ops: Vec::new(),
+            after: Vec::new(),
+        });
         true
     }
 
     /// Whether there was something to store.
     pub(super) fn end_unit(&mut self) -> bool {
         let Some(store) = &mut self.store else { return false };
-        let Open { unit, is_root, forwarded, mut ops, after } = store.open.take().expect("a unit was begun");
+        let Open { unit, is_root, in_order, forwarded, mut ops, after } =
+            store.open.take().expect("a unit was begun");
         let is_shared = !is_root || forwarded > 0;
         let item = match ops.len() {
-            _ if is_shared => Some(Item::Part(Part { unit, is_root, forwarded, ops })),
+            _ if is_shared => Some(Item::Part(Part { unit, is_root, forwarded, in_order, ops })),
             0 => None,
-            1 => Some(Item::Op(ops.remove(0))),
-            _ => Some(Item::Part(Part { unit: 0, is_root, forwarded, ops })),
+            1 if !in_order => Some(Item::Op(ops.remove(0))),
+            _ => Some(Item::Part(Part { unit: 0, is_root, forwarded, in_order, ops })),
         };
         let is_something = item.is_some();
         store.units += u64::from(is_root && is_shared);

@@ -85,6 +85,9 @@ impl Core {
         let publication =
             Publication::new(topic, &forwarded, publish.payload, qos, retain, expires, publisher, whole);
         let is_unit = qos > QoS::AtMostOnce && self.begin_unit();
+        if is_unit && !retain {
+            self.keep_in_order();
+        }
         let published = self.publish_from(now, slot, &publication);
         if is_unit {
             self.end_publish(slot, publish, published);
