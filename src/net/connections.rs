@@ -8,7 +8,7 @@ use super::door::Door;
 use super::event::{Event, Input};
 use super::linger::Linger;
 use super::ring::{Completion, Lent, Op, Payload, Ring, Token, Wait};
-use super::send::{Sent, send};
+use super::send::{Sent, send, send_both};
 use crate::shard::core::{CloseCause, ConnId};
 use crate::shard::output::Output;
 use crate::time::Time;
@@ -314,15 +314,32 @@ impl Connections {
     /// Sends as much of `output` as the socket takes; [`Event::Writable`] follows [`Sent::Blocked`].
     /// A broken connection's output is emptied; [`Event::Closed`] follows when what it had sent is read.
     pub fn send(&mut self, conn: ConnId, output: &mut Output) -> Sent {
+        let sent = self.put(conn, |socket| send(socket, output));
+        if sent == Sent::Broken {
+            output.advance(output.len());
+        }
+        sent
+    }
+
+    /// The same with `head` and the first `count` bytes of `body` behind it.
+    pub fn send_both(&mut self, conn: ConnId, head: &mut Output, body: &mut Output, count: usize) -> Sent {
+        let sent = self.put(conn, |socket| send_both(socket, head, body, count));
+        if sent == Sent::Broken {
+            head.advance(head.len());
+            body.advance(body.len());
+        }
+        sent
+    }
+
+    fn put(&mut self, conn: ConnId, send: impl FnOnce(&OwnedFd) -> Sent) -> Sent {
         let Some(slot) = self.slot(conn) else { return Sent::Broken };
         if slot.has(BLOCKED) {
             return Sent::Blocked;
         }
         let Some(socket) = slot.socket.as_ref().filter(|_| !slot.has(BROKEN)) else {
-            output.advance(output.len());
             return Sent::Broken;
         };
-        let sent = send(socket, output);
+        let sent = send(socket);
         match sent {
             Sent::All => {}
             Sent::Blocked => {
@@ -331,7 +348,6 @@ impl Connections {
                 self.ring.poll(raw, libc::POLLOUT, token(Op::Writable, conn));
             }
             Sent::Broken => {
-                output.advance(output.len());
                 // What the peer had sent stays readable, and is followed by an end.
                 let _ = shutdown(socket, Shutdown::Both);
                 slot.set(BROKEN);

@@ -11,7 +11,7 @@ mod tests;
 pub mod tls;
 pub mod websocket;
 
-use super::door::DoorState;
+use super::door::{DoorState, contains};
 use crate::auth::Origin;
 use crate::shard::output::{BufferPool, MAX_SLICES, Output};
 use certificate::identity;
@@ -73,6 +73,11 @@ pub struct Transport {
     websocket: Option<WebSocket>,
     /// Sealed bytes the socket has not taken.
     wire: Output,
+    /// Bytes at the beginning of the core's output that the WebSocket frame in the wire has announced. They go behind
+    /// the wire as they are ([`Transport::announce`]).
+    announced: usize,
+    /// Answers that wait for the end of that frame.
+    waiting: Vec<u8>,
     /// Bytes that wait until the shard has time for a handshake.
     parked: Option<Vec<u8>>,
 }
@@ -93,6 +98,8 @@ impl Transport {
             tls: door.tls.clone().map(Tls::new).transpose()?,
             websocket: door.settings.websocket.is_some().then(WebSocket::default),
             wire: Output::default(),
+            announced: 0,
+            waiting: Vec::new(),
             parked: None,
             door,
         })
@@ -101,6 +108,14 @@ impl Transport {
     /// Where the connection comes from, as far as is known.
     pub fn origin(&self) -> &Origin {
         &self.origin
+    }
+
+    /// A proxy is about to say where the connection comes from; that it comes from the proxy says nothing.
+    pub fn awaits_address(&self) -> bool {
+        let forwarded = self.door.settings.websocket.as_ref().map(|settings| &settings.forwarded_from);
+        let is_forwarded =
+            self.origin.peer.zip(forwarded).is_some_and(|(peer, from)| contains(from, peer.ip()));
+        self.header.is_some() || is_forwarded
     }
 
     /// A handshake that costs computing is under way.
@@ -135,8 +150,8 @@ impl Transport {
                         Flow::Open
                     }
                     Header::Whole(length, source) => {
-                        if let Some(source) = source {
-                            self.origin.peer = Some(source);
+                        self.origin.peer = source.or(self.origin.peer);
+                        if !self.awaits_address() {
                             sink.learn(self.origin.clone());
                         }
                         self.receive_sealed(&header[length..], scratch, sink)
@@ -147,7 +162,7 @@ impl Transport {
                 }
             }
         };
-        if flow == Flow::Open && self.wire.len() > MAX_ANSWERS {
+        if flow == Flow::Open && self.wire.len() + self.waiting.len() > MAX_ANSWERS {
             return Flow::Failed("answers that are not read".to_string());
         }
         flow
@@ -170,7 +185,8 @@ impl Transport {
             None => {
                 tls::Above::take(&mut above, bytes);
                 let flow = above.flow;
-                self.wire.tail().extend_from_slice(answers);
+                let into = if self.announced > 0 { &mut self.waiting } else { self.wire.tail() };
+                into.extend_from_slice(answers);
                 flow
             }
             Some(tls) => {
@@ -193,26 +209,57 @@ impl Transport {
         flow
     }
 
+    /// Whether output may be sent.
+    fn is_ready(&self) -> bool {
+        self.header.is_none()
+            && self.tls.as_ref().is_none_or(|tls| !tls.is_handshaking())
+            && self.websocket.as_ref().is_none_or(WebSocket::is_open)
+    }
+
+    /// For a WebSocket without TLS, whose payload is the output as it is: makes all of `output` the payload of one
+    /// frame, unless one is under way. The bytes of it that may follow the wire; `None` for other transports.
+    pub fn announce(&mut self, output: &Output, scratch: &mut Scratch) -> Option<usize> {
+        if self.tls.is_some() || self.websocket.is_none() || !self.is_ready() {
+            return None;
+        }
+        if self.announced == 0 && !output.is_empty() {
+            scratch.buffers.lend(&mut self.wire);
+            websocket::push_header(output.len(), self.wire.tail());
+            self.announced = output.len();
+        }
+        Some(self.announced)
+    }
+
+    /// So many announced bytes are gone.
+    pub fn follow(&mut self, count: usize) {
+        self.announced -= count;
+        if self.announced == 0 {
+            self.wire.tail().append(&mut self.waiting);
+        }
+    }
+
     /// Moves some of `output` into the wire, sealed. False when nothing can be sent (any more).
     pub fn seal(&mut self, output: &mut Output, scratch: &mut Scratch) -> bool {
-        let is_ready = self.header.is_none()
-            && self.tls.as_ref().is_none_or(|tls| !tls.is_handshaking())
-            && self.websocket.as_ref().is_none_or(WebSocket::is_open);
-        if !is_ready {
+        if !self.is_ready() {
             return false;
         }
         let Scratch { plain, buffers, .. } = scratch;
         buffers.lend(&mut self.wire);
         let count = in_reach(output).min(SEALED_AT_ONCE);
-        let sealed = match (&mut self.tls, output.single()) {
-            (None, _) => {
-                let wire = self.wire.tail();
-                if self.websocket.is_some() {
-                    websocket::push_header(count, wire);
-                }
-                gather(output, count, wire);
-                true
+        if self.tls.is_none() {
+            // The end of what was announced first.
+            let count = if self.announced > 0 { count.min(self.announced) } else { count };
+            if self.announced == 0 && self.websocket.is_some() {
+                websocket::push_header(count, self.wire.tail());
+                self.announced = count;
             }
+            gather(output, count, self.wire.tail());
+            output.advance(count);
+            self.follow(count.min(self.announced));
+            return true;
+        }
+        let sealed = match (&mut self.tls, output.single()) {
+            (None, _) => unreachable!("just seen"),
             (Some(tls), Some(piece)) if self.websocket.is_none() => {
                 tls.seal(&piece[..count], self.wire.tail())
             }
@@ -240,7 +287,8 @@ impl Transport {
     pub fn finish(mut self, mut output: Output, scratch: &mut Scratch) -> Output {
         while !output.is_empty() && self.seal(&mut output, scratch) {}
         let mut goodbye = Vec::new();
-        if let Some(websocket) = &mut self.websocket {
+        // Within a frame nothing else can be said.
+        if let Some(websocket) = self.websocket.as_mut().filter(|_| self.announced == 0) {
             websocket.say_goodbye(&mut goodbye);
         }
         match &mut self.tls {

@@ -12,6 +12,11 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::{LazyLock, OnceLock};
 
+/// What opens a WebSocket.
+const REQUEST: &[u8] =
+    b"GET / HTTP/1.1\r\nHost: b\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: \
+    dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
+
 /// One server's certificate for all tests, and its door settings.
 fn tls_settings() -> TlsSettings {
     static FILES: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
@@ -109,7 +114,24 @@ struct Wire<'a> {
     spoil: &'a mut dyn FnMut(&mut Vec<u8>),
 }
 
-impl Wire<'_> {
+impl<'a> Wire<'a> {
+    fn new(
+        version: Option<&'static rustls::SupportedProtocolVersion>,
+        with_websocket: bool,
+        chunk: usize,
+        spoil: &'a mut dyn FnMut(&mut Vec<u8>),
+    ) -> Wire<'a> {
+        Wire {
+            client: client(version),
+            transport: transport(true, with_websocket, false),
+            scratch: Scratch::default(),
+            taken: Taken::default(),
+            chunk,
+            flow: Flow::Open,
+            spoil,
+        }
+    }
+
     /// Moves bytes until nothing moves; what the client read.
     fn settle(&mut self) -> Vec<u8> {
         let mut read = Vec::new();
@@ -153,15 +175,8 @@ impl Wire<'_> {
 fn bytes_arrive_as_they_were_sent_however_the_records_are_cut() {
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         for chunk in [1, 2, 5, 100, 1000, 1 << 20] {
-            let mut wire = Wire {
-                client: client(Some(version)),
-                transport: transport(true, false, false),
-                scratch: Scratch::default(),
-                taken: Taken::default(),
-                chunk,
-                flow: Flow::Open,
-                spoil: &mut |_| {},
-            };
+            let spoil = &mut |_: &mut Vec<u8>| {};
+            let mut wire = Wire::new(Some(version), false, chunk, spoil);
             let said: Vec<u8> = (0..10_000u32).map(|n| (n * 7) as u8).collect();
             wire.client.writer().write_all(&said).unwrap();
             wire.settle();
@@ -192,21 +207,44 @@ fn bytes_arrive_as_they_were_sent_however_the_records_are_cut() {
 
 #[test]
 fn an_idle_transport_keeps_no_buffers() {
-    let mut wire = Wire {
-        client: client(None),
-        transport: transport(true, true, false),
-        scratch: Scratch::default(),
-        taken: Taken::default(),
-        chunk: 1 << 20,
-        flow: Flow::Open,
-        spoil: &mut |_| {},
-    };
-    wire.client.writer().write_all(b"GET / HTTP/1.1\r\nHost: b\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n").unwrap();
+    let spoil = &mut |_: &mut Vec<u8>| {};
+    let mut wire = Wire::new(None, true, 1 << 20, spoil);
+    wire.client.writer().write_all(REQUEST).unwrap();
     assert!(wire.settle().starts_with(b"HTTP/1.1 101 "));
     wire.transport.drained(&mut wire.scratch);
     assert_eq!(wire.transport.wire.tail().capacity(), 0);
     assert!(size_of::<Transport>() < 4096, "{}", size_of::<Transport>());
+}
+
+#[test]
+fn an_answer_waits_for_the_end_of_the_frame_that_is_under_way() {
+    let mut transport = transport(false, true, false);
+    let (mut scratch, mut taken, mut output) = (Scratch::default(), Taken::default(), Output::default());
+    output.tail().extend_from_slice(&[7; 300]);
+    assert_eq!(transport.announce(&output, &mut scratch), None, "nothing goes before the request");
+    assert_eq!(transport.receive(REQUEST, &mut scratch, &mut taken), Flow::Open);
+    assert!(drain(transport.wire()).starts_with(b"HTTP/1.1 101 "));
+    // All of it is one frame. What comes while it is under way is another one, and the answer to a ping is between.
+    assert_eq!(transport.announce(&output, &mut scratch), Some(300));
+    assert_eq!(drain(transport.wire()), [0x82, 126, 1, 44]);
+    output.advance(100);
+    transport.follow(100);
+    let ping = [0x89, 0x81, 1, 2, 3, 4, b'p' ^ 1];
+    assert_eq!(transport.receive(&ping, &mut scratch, &mut taken), Flow::Open);
+    output.tail().extend_from_slice(b"next");
+    assert_eq!(transport.announce(&output, &mut scratch), Some(200));
+    assert!(transport.wire().is_empty());
+    output.advance(200);
+    transport.follow(200);
+    assert_eq!(drain(transport.wire()), [0x8A, 1, b'p']);
+    assert_eq!(transport.announce(&output, &mut scratch), Some(4));
+    assert_eq!(drain(transport.wire()), [0x82, 4]);
+    // The end comes within the frame: it is finished, and more follows in one of its own.
+    output.advance(1);
+    transport.follow(1);
+    output.tail().extend_from_slice(b"!");
+    let mut last = transport.finish(output, &mut scratch);
+    assert_eq!(drain(&mut last), b"ext\x82\x01!\x88\x02\x03\xe9");
 }
 
 #[test]
@@ -244,9 +282,7 @@ proptest! {
         let [tls, websocket, is_proxy] = kinds;
         let mut transport = transport(tls, websocket, is_proxy);
         let (mut scratch, mut taken) = (Scratch::default(), Taken::default());
-        let request = b"GET / HTTP/1.1\r\nHost: b\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: \
-            dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
-        let starts: [&[u8]; 5] = [b"", b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\n", request, &[22, 3, 1], b"\r\n\r\n\0\r\nQUIT\n\x21"];
+        let starts: [&[u8]; 5] = [b"", b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\n", REQUEST, &[22, 3, 1], b"\r\n\r\n\0\r\nQUIT\n\x21"];
         let mut flow = transport.receive(starts[start], &mut scratch, &mut taken);
         for piece in &pieces {
             if flow != Flow::Open {
@@ -284,15 +320,7 @@ proptest! {
             }
         };
         let version = if is_new { &rustls::version::TLS13 } else { &rustls::version::TLS12 };
-        let mut wire = Wire {
-            client: client(Some(version)),
-            transport: transport(true, false, false),
-            scratch: Scratch::default(),
-            taken: Taken::default(),
-            chunk,
-            flow: Flow::Open,
-            spoil: &mut spoil,
-        };
+        let mut wire = Wire::new(Some(version), false, chunk, &mut spoil);
         for _ in 0..4 {
             let _ = wire.client.writer().write_all(&[7; 100]);
             wire.settle();

@@ -4,6 +4,7 @@
 //! Nothing of a message is kept: MQTT cuts the stream itself ([MQTT-6.0.0-2]). The frames' headers are read and written
 //! by the `tungstenite` crate, whose own stream would keep whole messages.
 use super::http::{self, MAX_REQUEST, WebSocketSettings};
+use crate::net::door::contains;
 use std::io::Cursor;
 use std::net::IpAddr;
 use tungstenite::protocol::frame::FrameHeader;
@@ -110,7 +111,9 @@ impl WebSocket {
             match http::answer(&request[..end], settings, peer) {
                 Ok(accepted) => {
                     out.extend_from_slice(accepted.response.as_bytes());
-                    accepted.client.into_iter().for_each(|address| above.client_address(address));
+                    // A proxy that tells nobody's address connects for itself.
+                    let proxy = peer.filter(|peer| contains(&settings.forwarded_from, *peer));
+                    accepted.client.or(proxy).into_iter().for_each(|address| above.client_address(address));
                     behind = Some(request.split_off(end));
                     self.state = State::Frames(Frames::default());
                 }
@@ -187,17 +190,17 @@ impl Frames {
             }
             let (payload, rest) = bytes.split_at(count);
             bytes = rest;
-            unmask(payload, &mut frame.mask, scratch);
+            let plain = unmask(payload, &mut frame.mask, scratch);
             frame.left -= count as u64;
             let (opcode, is_whole) = (frame.opcode, frame.left == 0);
             if is_whole {
                 self.frame = None;
             }
             match opcode {
-                OpCode::Data(_) if scratch.is_empty() => {}
-                OpCode::Data(_) => above.take(scratch),
+                OpCode::Data(_) if plain.is_empty() => {}
+                OpCode::Data(_) => above.take(plain),
                 OpCode::Control(kind) => {
-                    self.control.extend_from_slice(scratch);
+                    self.control.extend_from_slice(plain);
                     if is_whole {
                         let payload = std::mem::take(&mut self.control);
                         if answer_control(kind, &payload, out) {
@@ -253,18 +256,22 @@ impl Frames {
     }
 }
 
-/// Puts the unmasked payload into `into`, and turns the mask to where the next payload goes on.
-fn unmask(payload: &[u8], mask: &mut [u8; 4], into: &mut Vec<u8>) {
-    into.clear();
-    into.extend_from_slice(payload);
-    let wide = u64::from_ne_bytes([mask[0], mask[1], mask[2], mask[3], mask[0], mask[1], mask[2], mask[3]]);
-    let mut words = into.chunks_exact_mut(8);
-    for word in &mut words {
-        let value = u64::from_ne_bytes(word.try_into().expect("eight bytes")) ^ wide;
-        word.copy_from_slice(&value.to_ne_bytes());
+/// Bytes that are unmasked at a time.
+const WIDE: usize = 64;
+
+/// Puts the unmasked payload into the beginning of `into`, which is as long as it has ever been, and turns the mask to
+/// where the next payload goes on. One pass, so that it costs hardly more than a copy.
+fn unmask<'a>(payload: &[u8], mask: &mut [u8; 4], into: &'a mut Vec<u8>) -> &'a [u8] {
+    if into.len() < payload.len() {
+        into.resize(payload.len(), 0);
     }
-    words.into_remainder().iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+    let wide: [u8; WIDE] = std::array::from_fn(|at| mask[at % mask.len()]);
+    let plain = &mut into[..payload.len()];
+    for (from, to) in payload.chunks(WIDE).zip(plain.chunks_mut(WIDE)) {
+        from.iter().zip(to.iter_mut()).zip(&wide).for_each(|((from, to), mask)| *to = from ^ mask);
+    }
     mask.rotate_left(payload.len() % 4);
+    plain
 }
 
 /// Answers a control frame; true when it closes.

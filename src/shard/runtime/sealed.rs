@@ -51,6 +51,10 @@ impl Shard {
         let Ok(transport) = self.connections.door(listener).state().transport(&origin) else {
             return self.connections.leave(listener);
         };
+        let origin = match &transport {
+            Some(transport) if transport.awaits_address() => Origin { peer: None, ..origin },
+            _ => origin,
+        };
         match self.core.handle_accept(self.now, origin) {
             Some(conn) => {
                 adopt(
@@ -178,6 +182,22 @@ pub(super) fn send_sealed(
 ) -> Sent {
     let Some((transport, scratch)) = transports.get(conn) else { return Sent::Broken };
     loop {
+        if let Some(announced) = transport.announce(output, scratch) {
+            let before = output.len();
+            let sent = connections.send_both(conn, transport.wire(), output, announced);
+            if sent == Sent::Broken {
+                return sent;
+            }
+            transport.follow(before - output.len());
+            if sent == Sent::All && output.is_empty() && transport.wire().is_empty() {
+                transport.drained(scratch);
+                return sent;
+            }
+            if sent == Sent::Blocked {
+                return sent;
+            }
+            continue;
+        }
         if !transport.wire().is_empty() {
             let sent = connections.send(conn, transport.wire());
             if sent == Sent::Broken {
