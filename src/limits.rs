@@ -18,6 +18,14 @@ pub fn filter_cost(filter: &str) -> usize {
     filter.len() + LEVEL_COST * (1 + memchr::memchr_iter(b'/', filter.as_bytes()).count())
 }
 
+/// Bytes that a retained message of `size` bytes (topic, properties and payload) costs, about.
+pub fn retained_cost(size: usize) -> usize {
+    size + RETAINED
+}
+
+/// What a retained message costs beside its bytes: its place in the tree of topics, and what is known of it.
+const RETAINED: usize = 256;
+
 /// Bytes around the payload in a packet that the broker adds when it forwards it, usually far fewer.
 const FORWARD_MARGIN: usize = 64 * 1024;
 
@@ -26,6 +34,11 @@ const FORWARD_MARGIN: usize = 64 * 1024;
 pub struct Limits {
     /// Connections on the whole broker; one more is closed at accept.
     pub max_connections: usize,
+    /// Connections from one address (of IPv6: one network of 64 bits); one more is closed at once. 0: as many as it
+    /// likes. Counts those that came since it is set.
+    pub max_connections_per_address: u32,
+    /// Connected clients of one verified user; one more gets CONNACK 0x97 (3.1.1: 3). 0: likewise.
+    pub max_connections_per_user: u32,
     /// Sessions on the whole broker, connected or not; a new one beyond it gets CONNACK 0x97 (3.1.1: 3).
     pub max_sessions: usize,
     /// Milliseconds from accept to a complete CONNECT; then the connection is closed.
@@ -65,10 +78,17 @@ pub struct Limits {
     pub output_max: usize,
     /// Levels in a topic name or filter; more is refused (0x90 / 0x8F).
     pub max_topic_levels: usize,
+    /// Bytes in a topic name or filter, likewise.
+    pub max_topic_length: usize,
+    /// Payload bytes of a will; a CONNECT with a larger one gets 0x97 (3.1.1: 3).
+    pub max_will: usize,
     /// Subscriptions of one session; one more gets SUBACK 0x97.
     pub max_subscriptions: usize,
     /// Retained messages on the whole broker; a new topic beyond it gets PUBACK 0x97 or is dropped and counted at QoS 0.
     pub max_retained: usize,
+    /// Bytes of retained messages on the whole broker, each counted by [`retained_cost`]; what would be too much is
+    /// refused or dropped likewise, and what was retained under its topic stays.
+    pub max_retained_bytes: usize,
     /// Messages in the queue of a shared-subscription group that has no connected member; the oldest gives way. It has
     /// [`Limits::max_queued_bytes`] too.
     pub max_group_queue: usize,
@@ -123,6 +143,8 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             max_connections: 1_000_000,
+            max_connections_per_address: 0,
+            max_connections_per_user: 0,
             max_sessions: 2_000_000,
             connect_timeout_ms: 10_000,
             max_packet: 2 * 1024 * 1024,
@@ -143,6 +165,9 @@ impl Default for Limits {
             max_topic_levels: 200,
             max_subscriptions: 100_000,
             max_retained: 1_000_000,
+            max_retained_bytes: 1024 * 1024 * 1024,
+            max_topic_length: 65_535,
+            max_will: 65_535,
             max_group_queue: 10_000,
             overflow_mark: 4096,
             store_mark: 16 * 1024 * 1024,

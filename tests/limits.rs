@@ -183,3 +183,93 @@ fn the_filters_of_one_session_are_bounded_in_bytes_too() {
         client.subscribe(&filter(9001), 0);
     });
 }
+
+#[test]
+fn retained_messages_are_bounded_in_bytes() {
+    // 256 bytes beside its own are counted for each.
+    let broker = &Broker::start(1, &["--max-retained-bytes", "10K"]);
+    let retain = |client: &mut Client, topic: &str, size: usize| {
+        let id = client.fresh_id();
+        let message = Publish::new(topic, vec![b'x'; size]).qos(1).id(id).retain();
+        client.send(&publish(client.version, &message));
+        match client.receive() {
+            Packet::Ack(ack) if ack.id == id => ack.code,
+            other => panic!("{other:?}"),
+        }
+    };
+    let mut client = Client::new(broker, Version::V5);
+    assert_eq!(retain(&mut client, "large", 9000), 0x10);
+    assert_eq!(retain(&mut client, "another", 1000), 0x97);
+    // What is there may be replaced by what fits, is kept when its successor does not, and makes room when it goes.
+    assert_eq!(retain(&mut client, "large", 9001), 0x10);
+    assert_eq!(retain(&mut client, "large", 10_000), 0x97);
+    let mut reader = Client::new(broker, Version::V4);
+    let id = reader.fresh_id();
+    reader.send(&subscribe(Version::V4, id, &[("large", 0)]));
+    assert_eq!(reader.expect_suback(id), [0]);
+    assert_eq!(reader.expect_publish().payload.len(), 9001);
+    assert_eq!(retain(&mut client, "large", 0), 0);
+    assert_eq!(reader.expect_publish().payload.len(), 0);
+    assert_eq!(retain(&mut client, "another", 1000), 0x10);
+    // At QoS 0 there is no refusal: the message goes to those who are there.
+    client.send_publish(&Publish::new("large", vec![b'x'; 10_000]).retain());
+    assert_eq!(reader.expect_publish().payload.len(), 10_000);
+}
+
+/// A broker that takes short things only.
+const SHORT: &[&str] = &["--max-topic-length", "20", "--max-will", "30"];
+
+#[test]
+fn topics_and_filters_have_a_longest_length() {
+    each_version_with(SHORT, |broker, version| {
+        let mut client = Client::new(broker, version);
+        let refused = if version.is_5() { 0x8F } else { 0x80 };
+        let (fits, long) = (format!("{}/+", "f".repeat(18)), format!("{}/+", "f".repeat(19)));
+        assert_eq!(client.subscribe_codes(&[(&fits, 0), (&long, 0)]), [0, refused]);
+        let will = |topic: &str| Connect::new(version, &unique("l")).will(Will::new(topic, "x"));
+        Client::connect(broker, &will(&"w".repeat(20))).expect_nothing_until_ping();
+        Client::refused(broker, &will(&"w".repeat(21)), if version.is_5() { 0x90 } else { 3 });
+        client.publish(&"t".repeat(20), 1, "fits");
+        client.send(&publish(version, &Publish::new(&"t".repeat(21), "long").qos(1).id(9)));
+        if version.is_5() {
+            client.expect_ack_code(Kind::Puback, 9, 0x90);
+            client.expect_nothing_until_ping();
+        } else {
+            client.expect_disconnect(0x90);
+        }
+    });
+}
+
+#[test]
+fn wills_have_a_largest_size() {
+    each_version_with(SHORT, |broker, version| {
+        let will = |size: usize| Connect::new(version, &unique("l")).will(Will::new("t", vec![b'x'; size]));
+        Client::connect(broker, &will(30)).expect_nothing_until_ping();
+        Client::refused(broker, &will(31), if version.is_5() { 0x97 } else { 3 });
+    });
+}
+
+#[test]
+fn connections_of_one_address_are_bounded_wherever_they_live() {
+    for shards in [1, 2, 3] {
+        let broker = &Broker::start(shards, &["--max-connections-per-address", "4"]);
+        let mut clients: Vec<Client> = (0..3).map(|_| Client::new(broker, Version::V5)).collect();
+        // One that has not said anything counts, too.
+        let silent = Client::open(broker, Version::V5);
+        Client::open(broker, Version::V5).expect_closed();
+        clients.iter_mut().for_each(Client::expect_nothing_until_ping);
+        // A place is free as soon as the broker has seen the end of a connection, and each is free once.
+        drop(silent);
+        clients.pop().unwrap().disconnect();
+        let begun = Instant::now();
+        while clients.len() < 4 {
+            let mut client = Client::open(broker, Version::V4);
+            client.send(&Connect::new(Version::V4, &unique("l")).encode());
+            match client.try_receive() {
+                Some(Packet::Connack { code: 0, .. }) => clients.push(client),
+                other => assert!(begun.elapsed() < PATIENCE, "{other:?}"),
+            }
+        }
+        Client::open(broker, Version::V5).expect_closed();
+    }
+}

@@ -264,3 +264,26 @@ fn clients_of_mosquitto_come_in_with_their_flags() {
         assert_eq!(output.status.success(), is_right, "{output:?}");
     }
 }
+
+#[test]
+fn connections_of_one_user_are_bounded() {
+    each(&flags(&["--max-connections-per-user", "2"]), |broker, version| {
+        // Each version has a user of its own, since both run at the same time.
+        let (user, other) = if version.is_5() { ("ann", "six") } else { ("bob", "seven") };
+        let connect =
+            |user: &str| Connect::new(version, &unique("c")).user(user).password(format!("{user}-secret"));
+        let first = connect(user);
+        let mut clients = [Client::connect(broker, &first), Client::connect(broker, &connect(user))];
+        let refused = if version.is_5() { 0x97 } else { 3 };
+        Client::refused(broker, &connect(user), refused);
+        Client::connect(broker, &connect(other)).expect_nothing_until_ping();
+        // Whoever takes his own connection over needs no further place.
+        let mut again = Client::connect(broker, &first);
+        clients[0].expect_disconnect(0x8E);
+        Client::refused(broker, &connect(user), refused);
+        clients[1].expect_nothing_until_ping();
+        again.expect_nothing_until_ping();
+        again.disconnect();
+        Client::connect(broker, &connect(user)).expect_nothing_until_ping();
+    });
+}

@@ -24,12 +24,14 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Keys outside listeners whose change is taken up at once. The others need another start: they are about threads and
 /// sockets, or a client was told them in CONNACK and may rely on them.
-const AT_ONCE: [&str; 23] = [
+const AT_ONCE: [&str; 28] = [
     "connect-timeout",
     "jail-time",
     "log-level",
     "max-connect",
     "max-connections",
+    "max-connections-per-address",
+    "max-connections-per-user",
     "max-group-queue",
     "max-inflight",
     "max-keep-alive",
@@ -40,10 +42,13 @@ const AT_ONCE: [&str; 23] = [
     "max-queued-messages",
     "max-reconnects",
     "max-retained",
+    "max-retained-bytes",
     "max-session-expiry",
     "max-sessions",
     "max-subscriptions",
+    "max-topic-length",
     "max-topic-levels",
+    "max-will",
     "min-wildcard-depth",
     "output-mark",
     "output-max",

@@ -1,6 +1,7 @@
 //! What a shard knows about who may what: one copy of the rules for all shards, and what is special to one client.
 use super::acl::AclFile;
 use super::bans::Bans;
+use super::crowd::Crowd;
 use super::decision::Grant;
 use super::roles::Roles;
 use super::rule::{Operation, Pattern, RuleName, Ruling, Subject};
@@ -43,6 +44,8 @@ pub struct Policy {
     pub asks: bool,
     /// Topics below `$CONTROL/` whose messages are for the broker. If there are some, nobody publishes to others there.
     pub controls: Vec<Box<str>>,
+    /// Who has how many connections; the same in all policies of a broker.
+    pub crowd: Arc<Crowd>,
 }
 
 impl Default for Policy {
@@ -59,6 +62,7 @@ impl Default for Policy {
             tokens: false,
             asks: false,
             controls: Vec::new(),
+            crowd: Arc::default(),
         }
     }
 }

@@ -122,8 +122,8 @@ pub enum Answer {
         /// The answer.
         payload: Box<[u8]>,
     },
-    /// The question could not be taken: too many wait.
-    Busy,
+    /// The question could not be taken: too many wait. With the wish that it was about, if it was about one.
+    Busy(Option<Box<Wish>>),
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@ pub mod access;
 pub mod acl;
 pub mod backend;
 pub mod bans;
+pub mod crowd;
 pub mod decision;
 mod origin;
 pub mod roles;

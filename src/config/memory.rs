@@ -16,8 +16,6 @@ const TRANSPORT: u64 = 8192;
 const SESSION: u64 = 1024;
 /// Bytes of one subscription with its filter of usual length, here and as interest on other shards.
 const SUBSCRIPTION: u64 = 256;
-/// Bytes of one retained message beside its packet.
-const RETAINED: u64 = 256;
 
 /// One summand.
 struct Part {
@@ -81,7 +79,8 @@ fn parts(settings: &Settings) -> Vec<Part> {
             SUBSCRIPTION.saturating_mul(limits.max_subscriptions as u64),
             "max-sessions, max-subscriptions",
         ),
-        part("retained messages", limits.max_retained, RETAINED + packet, "max-retained, max-packet"),
+        part("wills", limits.max_sessions, limits.max_will as u64, "max-sessions, max-will"),
+        part("retained messages", 1, limits.max_retained_bytes as u64, "max-retained-bytes"),
         Part {
             what: "messages between shards",
             count: shards * shards,

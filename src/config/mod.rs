@@ -1,5 +1,6 @@
 //! Settings of `ringmq serve`: flags, environment and a file, checked.
 pub mod auth;
+pub mod bounds;
 pub mod command;
 pub mod file;
 pub mod keys;
@@ -15,6 +16,7 @@ use crate::admin::log::{LogFormat, LogLevel};
 use crate::limits::{Limits, MAX_SHARDS, QueuePolicy};
 use crate::net::listener::Place;
 use auth::AuthArgs;
+use bounds::BoundsArgs;
 use clap::Parser;
 use listener::ListenerSettings;
 use machine::{MemoryCap, allowed_memory};
@@ -150,6 +152,10 @@ pub struct ServeArgs {
     /// Messages kept for a shared subscription none of whose members is connected
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_group_queue, value_parser = count(0), help_heading = "Messages")]
     pub max_group_queue: usize,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub bounds: BoundsArgs,
 
     /// Memory that the broker uses at most, in bytes or as a share of what it may have (its control group's limit, or the machine's); before it, publishers are slowed down, then new clients, then messages are refused. 0: no bound
     #[arg(long, value_name = "SIZE", default_value_t = MemoryCap::Share(75), help_heading = "Operation")]
@@ -325,7 +331,9 @@ impl ServeArgs {
                 _ => within_ms("--sys-interval", self.sys_interval, Span::millis(100)..=Span::secs(86_400))?,
             },
             shutdown_ms: within_ms("--shutdown-time", self.shutdown_time, Span::millis(0)..=Span::secs(600))?,
+            ..Limits::default()
         };
+        let limits = self.bounds.bound(limits)?;
         if limits.output_max < limits.output_mark {
             return Err(format!(
                 "--output-max {} is less than --output-mark {}; raise the one or lower the other",

@@ -38,6 +38,8 @@ fn without_flags_the_limits_are_the_default_ones_and_every_core_has_a_shard() {
 fn every_limit_has_its_flag() {
     let limits = check(&[
         "--max-connections=1",
+        "--max-connections-per-address=30",
+        "--max-connections-per-user=31",
         "--max-sessions=2",
         "--connect-timeout=300ms",
         "--max-packet=4K",
@@ -56,6 +58,9 @@ fn every_limit_has_its_flag() {
         "--max-topic-levels=15",
         "--max-subscriptions=16",
         "--max-retained=17",
+        "--max-retained-bytes=27K",
+        "--max-topic-length=28",
+        "--max-will=29",
         "--max-group-queue=18",
         "--overflow-mark=19",
         "--max-reconnects=25",
@@ -76,6 +81,8 @@ fn every_limit_has_its_flag() {
     .limits;
     let expected = Limits {
         max_connections: 1,
+        max_connections_per_address: 30,
+        max_connections_per_user: 31,
         max_sessions: 2,
         connect_timeout_ms: 300,
         max_packet: 4 << 10,
@@ -96,6 +103,9 @@ fn every_limit_has_its_flag() {
         max_topic_levels: 15,
         max_subscriptions: 16,
         max_retained: 17,
+        max_retained_bytes: 27 << 10,
+        max_topic_length: 28,
+        max_will: 29,
         max_group_queue: 18,
         overflow_mark: 19,
         store_mark: 20 << 16,
@@ -143,6 +153,9 @@ fn what_cannot_be_is_refused_with_the_flag_and_the_remedy() {
         (&["--output-mark", "2M", "--output-max", "1M"], "--output-max 1M"),
         (&["--receive-maximum", "0"], "--receive-maximum"),
         (&["--queue-policy", "panic"], "drop-oldest"),
+        (&["--max-will", "64K"], "--max-will 64K is out of range"),
+        (&["--max-retained-bytes", "2000G"], "--max-retained-bytes"),
+        (&["--max-topic-length", "0"], "1..=65535"),
         (&["--bogus"], "--bogus"),
     ] {
         let error = check(flags).expect_err("refused");

@@ -107,6 +107,7 @@ counters! {
     Counter denied_publish: "Messages and wills refused because their client may not publish to the topic.";
     Counter denied_subscribe: "Subscriptions refused because their client may not subscribe to the filter.";
     Counter denied_receive: "Times a subscriber was left out because it may not read a topic; once for each topic while its route is remembered.";
+    Counter refused_crowded: "Connections closed or refused because their address or user has as many as it may.";
     Counter jailed: "Client ids that connected too often and are not let in for a while.";
     Counter throttled: "Times a connection was not read for a while because it published faster than it may.";
     Counter slowed_for_memory: "Times a connection was not read for a while because memory runs short.";
@@ -134,7 +135,7 @@ counters! {
     Counter dropped_too_large: "Messages dropped because they exceed the client's Maximum Packet Size.";
     Counter dropped_expired: "Messages dropped because their expiry interval passed before delivery.";
     Counter dropped_group_queue: "Messages dropped because the queue of a shared subscription without members was full.";
-    Counter dropped_retained_limit: "QoS 0 messages not retained because there were too many retained messages.";
+    Counter dropped_retained_limit: "Messages not retained because there were too many retained messages, or too many bytes of them.";
 
     Counter publishes_local: "Publishes that no other shard had to hear of.";
     Counter envelopes_publish: "Envelopes to other shards that carried a message.";

@@ -1,5 +1,6 @@
 //! What shards say to each other.
 use crate::auth::Origin;
+use crate::auth::crowd::Seat;
 use crate::metrics::Counters;
 use crate::router::InterestChange;
 use crate::session::message::{Message, SessionKey};
@@ -184,4 +185,6 @@ pub struct Handoff {
     pub assigned: Option<Box<str>>,
     /// Where the connection comes from.
     pub origin: Origin,
+    /// The place it takes up there, where that is bounded.
+    pub seat: Option<Seat>,
 }

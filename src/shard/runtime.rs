@@ -418,9 +418,10 @@ struct Questions {
 }
 
 impl Questions {
-    /// False if too many wait, or nobody answers.
-    fn ask(&self, conn: ConnId, question: Question) -> bool {
-        self.sender.try_send(Asked { shard: self.shard, conn, question }).is_ok()
+    /// Gives the question back if too many wait, or nobody answers.
+    fn ask(&self, conn: ConnId, question: Question) -> Result<(), Question> {
+        let asked = Asked { shard: self.shard, conn, question };
+        self.sender.try_send(asked).map_err(|refused| refused.into_inner().question)
     }
 
     /// When the thread that reads has ended, so does the process.
@@ -466,8 +467,12 @@ fn act(
             Action::Resume { conn } => connections.resume(conn),
             Action::Handoff { conn } => connections.give_up(conn),
             Action::Ask { conn, question } => {
-                if !questions.ask(conn, question) {
-                    core.handle_answer(now, conn, Answer::Busy);
+                if let Err(question) = questions.ask(conn, question) {
+                    let wish = match question {
+                        Question::Access(wish) => Some(wish),
+                        Question::Login(_) | Question::Control(_) => None,
+                    };
+                    core.handle_answer(now, conn, Answer::Busy(wish));
                 }
             }
             Action::Fetch(wanted) => questions.fetch(*wanted),

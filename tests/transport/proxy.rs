@@ -46,3 +46,23 @@ fn a_header_from_elsewhere_is_no_mqtt() {
     broker.address = address;
     converse(&broker);
 }
+
+#[test]
+fn connections_are_counted_by_the_address_that_the_proxy_tells() {
+    let port = free_port();
+    let text = format!(
+        "max-connections-per-address = 1\n[[listener]]\naddress = {port}\nproxy-protocol-from = [\"127.0.0.0/8\"]\n"
+    );
+    let file = certificates::written("ringmq.toml", &text);
+    let mut broker = Broker::start(2, &["--config", file.to_str().unwrap()]);
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let from = |number: u8| format!("PROXY TCP4 192.0.2.{number} 127.0.0.1 4711 1883\r\n").into_bytes();
+    let mut clients = Vec::new();
+    for number in 1..4 {
+        broker.address = Tunnel { preamble: from(number), ..Tunnel::default() }.open(address);
+        clients.push(Client::new(&broker, Version::V5));
+    }
+    let connect = Connect::new(Version::V5, &unique("c")).encode();
+    assert_eq!(answered(address, &[&from(2)[..], &connect].concat()), b"");
+    clients.iter_mut().for_each(Client::expect_nothing_until_ping);
+}

@@ -18,6 +18,7 @@ pub use pool::Pool;
 use super::access::{Door, Policy};
 use super::acl::{AclFile, MAX_ACL_FILE};
 use super::bans::Bans;
+use super::crowd::Crowd;
 use super::decision::{Answer, ControlRequest, Grant, Login, Question};
 use super::scram::{Hash, Scram, Users};
 use super::test_method::TestMethod;
@@ -84,6 +85,7 @@ pub struct Backends {
     service: Option<Service>,
     /// The shards, once they run.
     shards: OnceLock<Vec<CommandSender<Command>>>,
+    crowd: Arc<Crowd>,
     seed: [u8; 32],
     secrets: AtomicU64,
 }
@@ -107,6 +109,7 @@ impl Backends {
             expectations: Expectations::new(args),
             service: Service::new(args)?,
             shards: OnceLock::new(),
+            crowd: Arc::default(),
             seed,
             secrets: AtomicU64::new(0),
         };
@@ -171,6 +174,7 @@ impl Backends {
             tokens: self.args.takes_tokens(),
             asks: self.args.auth_http_acl_url.is_some(),
             controls,
+            crowd: self.crowd.clone(),
         }
     }
 

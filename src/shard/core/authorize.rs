@@ -55,6 +55,7 @@ impl Core {
     pub(super) fn take_policy(&mut self, now: Time, policy: Arc<Policy>) {
         (self.restricts, self.asks) = (policy.restricts(), policy.asks);
         self.policy = policy;
+        self.permits.clear();
         self.router.forget_routes();
         let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
         slots.into_iter().for_each(|slot| self.connections[slot].route = Weak::new());
@@ -150,8 +151,10 @@ impl Core {
     }
 
     fn judge_publish(&mut self, now: Time, slot: u32, topic: &str, publish: &Publish<'_>) -> Option<Flow> {
+        let is_last = |route: Rc<Route>| *route.topic == *topic;
         if !self.policy.asks
-            && self.connections[slot as usize].route.upgrade().is_some_and(|route| *route.topic == *topic)
+            && (self.connections[slot as usize].route.upgrade().is_some_and(is_last)
+                || self.was_permitted(slot, topic))
         {
             return None;
         }
@@ -164,7 +167,12 @@ impl Core {
                 self.acknowledge_publish(slot, publish, super::publish::Published::Sent);
                 Some(Flow::Continue)
             }
-            None => None,
+            None => {
+                if !self.policy.asks {
+                    self.note_permit(slot, topic);
+                }
+                None
+            }
             Some(Barred::Ask(wish)) => Some(self.ask_access(slot, wish)),
             Some(Barred::Denied) => {
                 self.counters.denied_publish += 1;
@@ -284,10 +292,9 @@ impl Core {
                 let session = self.connections[slot as usize].session;
                 self.deliver(now, session, &publication, QoS::AtMostOnce, false, &[], None);
             }
-            Answer::Busy => {
+            Answer::Busy(wish) => {
                 self.counters.questions_refused += 1;
-                let extras = self.connections[slot as usize].extras.as_ref();
-                if let Some(wish) = extras.and_then(|extras| extras.wish.clone()) {
+                if let Some(wish) = wish {
                     self.decide_wish(now, slot, &wish, false, BUSY_MS);
                 }
             }

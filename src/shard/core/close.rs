@@ -233,8 +233,7 @@ impl Core {
     /// The end of a session ([MQTT-4.1.0-2]): its will is due at the latest now, its subscriptions end, and its groups
     /// offer what it had not acknowledged to others.
     pub(super) fn end_session(&mut self, now: Time, slot: u32) {
-        let is_last_word = self.sessions[slot as usize].will.is_some();
-        self.release_will(slot);
+        let is_last_word = self.release_will(slot);
         self.cancel_scans(slot);
         self.remove_subscriptions(now, slot);
         self.disarm_session(slot);
@@ -257,23 +256,25 @@ impl Core {
         }
     }
 
-    /// Hands a session's will over for publication, if it has one ([MQTT-3.1.2-8], -10).
-    pub(super) fn release_will(&mut self, slot: u32) {
+    /// Hands a session's will over for publication, if it has one that it may leave ([MQTT-3.1.2-8], -10). True then.
+    pub(super) fn release_will(&mut self, slot: u32) -> bool {
         let session = &mut self.sessions[slot as usize];
         session.will_due = Time::NEVER;
-        let Some(will) = session.will.take() else { return };
+        let Some(will) = session.will.take() else { return false };
         let after = match session.is_stored {
             true => AfterWill::Session(slot, session.key),
             false => AfterWill::Nothing,
         };
         if self.may_leave_own_will(slot, &will) {
-            return self.wills.push_back((will, after));
+            self.wills.push_back((will, after));
+            return true;
         }
         let is_unit = self.begin_unit();
         self.store_will_taken(after);
         if is_unit {
             self.end_unit();
         }
+        false
     }
 
     pub(super) fn publish_will(&mut self, now: Time, will: Will, after: AfterWill) {

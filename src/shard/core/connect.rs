@@ -10,14 +10,13 @@ use crate::auth::access::Access;
 use crate::auth::decision::Grant;
 use crate::codec::{
     ConnAck, ConnAckProperties, Connect, Cut, DecodeError, Frame, Packet, PacketType, QoS, ReasonCode,
-    Version, cut, decode,
+    Version, cut,
 };
 use crate::session::alias::OutgoingAliases;
 use crate::session::message::{Message, SessionKey};
 use crate::session::{NEVER_EXPIRES, Session, Will};
 use crate::shard::envelope::{Envelope, Handoff, Socket};
 use crate::time::Time;
-use crate::topic::check_name;
 use bytes::{Bytes, BytesMut};
 use std::rc::Rc;
 
@@ -33,6 +32,17 @@ pub(super) fn pending_client_id(pending: &Pending) -> Option<Box<str>> {
         Ok(Cut::Frame(frame)) => Connect::decode(frame).ok().map(|connect| connect.client_id.into()),
         _ => None,
     }
+}
+
+/// A CONNECT that was put aside, and its length: more may lie behind it.
+fn put_aside_connect(bytes: &[u8]) -> (Connect<'_>, usize) {
+    let Ok(Cut::Frame(frame)) = cut(bytes, u32::MAX) else {
+        unreachable!("a CONNECT that was put aside was whole")
+    };
+    let Ok(connect) = Connect::decode(frame) else {
+        unreachable!("a CONNECT that was put aside was decoded once")
+    };
+    (connect, frame.bytes.len())
 }
 
 impl Core {
@@ -97,7 +107,10 @@ impl Core {
         if will.retain && !self.limits.retain_available {
             return Err(ReasonCode::RetainNotSupported);
         }
-        if check_name(will.topic, self.limits.max_topic_levels).is_err() {
+        if will.payload.len() > self.limits.max_will {
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        if self.check_topic(will.topic).is_err() {
             return Err(ReasonCode::TopicNameInvalid);
         }
         if will.topic.starts_with(BROKER_TOPICS) {
@@ -158,20 +171,28 @@ impl Core {
         assert!(self.is_live(conn), "a connection that is handed off is not closed");
         self.disarm_connection(conn.slot);
         let mut connection = self.connections.remove(conn.slot as usize);
-        let Extras { origin, pending, .. } = connection.extras();
+        let Extras { origin, pending, seats, .. } = connection.extras();
+        let seat = seats.as_mut().and_then(|seats| seats.address.take());
         let pending = pending.take().expect("a connection that is handed off has a CONNECT");
         let origin = origin.take().expect("the origin is known until CONNACK");
         let Pending { bytes, assigned, home } = pending;
         let home = home.expect("only a connection whose home is known is handed off");
         self.send(
             home,
-            Envelope::Handoff(Box::new(Handoff { socket, bytes: bytes.freeze(), assigned, origin: *origin })),
+            Envelope::Handoff(Box::new(Handoff {
+                socket,
+                bytes: bytes.freeze(),
+                assigned,
+                origin: *origin,
+                seat,
+            })),
         );
     }
 
     /// A connection arrives at its session's home.
     pub(super) fn handle_handoff(&mut self, now: Time, handoff: Handoff) {
         let conn = self.open(now, handoff.origin);
+        self.take_seat(conn.slot, handoff.seat);
         self.actions.push_back(Action::Adopt { conn, socket: handoff.socket });
         self.actions.push_back(Action::Established { conn });
         self.connections[conn.slot as usize].phase = Phase::Locating;
@@ -180,13 +201,7 @@ impl Core {
 
     /// Goes on with a CONNECT that was put aside, and with what came behind it.
     fn begin_pending(&mut self, now: Time, slot: u32, bytes: &Bytes, assigned: Option<Box<str>>) {
-        let Ok(Cut::Frame(frame)) = cut(bytes, self.limits.max_packet) else {
-            unreachable!("a CONNECT that was put aside was whole")
-        };
-        let length = frame.bytes.len();
-        let Ok(Packet::Connect(connect)) = decode(frame, Version::V5) else {
-            unreachable!("a CONNECT that was put aside was decoded once")
-        };
+        let (connect, length) = put_aside_connect(bytes);
         self.connections[slot as usize].learn(&connect);
         self.remember_claim(slot, &connect);
         match self.begin_session(now, slot, &connect, &bytes[..length], assigned) {
@@ -240,13 +255,8 @@ impl Core {
         data: Option<Vec<u8>>,
         grant: Grant,
     ) -> (usize, Flow) {
-        let Ok(Cut::Frame(frame)) = cut(bytes, self.limits.max_packet) else {
-            unreachable!("a CONNECT that was put aside was whole")
-        };
-        let Ok(Packet::Connect(connect)) = decode(frame, Version::V5) else {
-            unreachable!("a CONNECT that was put aside was decoded once")
-        };
-        (frame.bytes.len(), self.accept(now, slot, &connect, assigned, data, grant))
+        let (connect, length) = put_aside_connect(bytes);
+        (length, self.accept(now, slot, &connect, assigned, data, grant))
     }
 
     /// Brings the connection to its session and answers CONNACK 0x00 ([MQTT-3.1.4-5]).
@@ -268,6 +278,11 @@ impl Core {
                 return Flow::Stop;
             }
         };
+        if self.seat_user(slot, client_id, access.as_deref()).is_err() {
+            self.give_up_claim(self.keys.fingerprint(client_id));
+            self.refuse(slot, ReasonCode::QuotaExceeded);
+            return Flow::Stop;
+        }
         self.note_reconnect(now, client_id);
         let changes = self.changes_made();
         let wants_storage = self.expiry_wanted(connect) > 0;
@@ -293,8 +308,9 @@ impl Core {
         }
         if session_present {
             if has_other_rights {
-                // Routes are remembered with the rights of its last connection.
+                // Routes and permits are remembered with the rights of its last connection.
                 self.router.forget_routes();
+                self.permits.clear();
             }
             self.drop_unreadable(session);
             // Repetitions go first ([MQTT-4.4.0-1]), so they must be known before a group can deliver.

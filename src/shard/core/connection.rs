@@ -1,6 +1,7 @@
 //! One network connection as the core sees it. What is rare lies behind a pointer, so that an idle one stays small.
 use super::super::output::{BufferPool, Output};
 use super::super::timer_wheel::TimerId;
+use super::crowd::Seats;
 use super::durable::Gated;
 use super::rate::Rate;
 use super::{ConnId, Core, ShardId};
@@ -84,6 +85,8 @@ pub(super) struct Extras {
     pub wait: Option<TimerId>,
     /// How often it waited for memory.
     pub retries: u8,
+    /// What it takes up, where that is bounded.
+    pub seats: Option<Box<Seats>>,
 }
 
 impl Extras {
@@ -102,6 +105,7 @@ impl Extras {
             rate,
             wait,
             retries: _,
+            seats,
         } = self;
         origin.is_none()
             && torn.is_none()
@@ -114,6 +118,7 @@ impl Extras {
             && wish.is_none()
             && rate.is_none()
             && wait.is_none()
+            && seats.is_none()
     }
 }
 
@@ -225,7 +230,10 @@ impl Core {
     pub(super) fn learn_origin(&mut self, slot: u32, origin: Origin) {
         let connection = &mut self.connections[slot as usize];
         assert!(connection.phase == Phase::AwaitConnect, "the transport is done before CONNECT comes");
-        connection.extras().origin = Some(Box::new(origin));
+        if self.reseat(slot, &origin).is_err() {
+            return self.drop_connection(slot);
+        }
+        self.connections[slot as usize].extras().origin = Some(Box::new(origin));
     }
 
     /// Writes a packet other than PUBLISH. One that exceeds the client's Maximum Packet Size is not sent

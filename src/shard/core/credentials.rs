@@ -100,7 +100,7 @@ impl Core {
         let phase = self.connections[conn.slot as usize].phase;
         match answer {
             Answer::Login(decision) if phase == Phase::Deciding => self.let_in(now, conn.slot, decision),
-            Answer::Busy if phase == Phase::Deciding => {
+            Answer::Busy(_) if phase == Phase::Deciding => {
                 self.counters.logins_busy += 1;
                 self.let_in(now, conn.slot, Err(ReasonCode::ServerUnavailable));
             }

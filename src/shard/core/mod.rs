@@ -15,6 +15,7 @@ mod close;
 mod connect;
 mod connection;
 mod credentials;
+mod crowd;
 mod deadlines;
 mod deliver;
 mod durable;
@@ -23,6 +24,7 @@ mod input;
 mod jail;
 mod mesh;
 mod notice;
+mod permits;
 mod pressure;
 mod publish;
 mod rate;
@@ -206,6 +208,7 @@ pub struct Core {
     asks: bool,
     denials: authorize::Denials,
     jail: jail::Jail,
+    permits: permits::Permits,
     /// The memory in use, of the whole broker.
     memory: Memory,
     /// [`Limits::output_mark`], or less while memory is short.
@@ -298,6 +301,7 @@ impl Core {
             asks: policy.asks,
             denials: authorize::Denials::default(),
             jail: jail::Jail::default(),
+            permits: permits::Permits::default(),
             memory: Memory::default(),
             output_mark: limits.output_mark,
             limits,
@@ -307,14 +311,17 @@ impl Core {
         core
     }
 
-    /// A listener accepted a socket. `None`: the broker stops; the shell closes it. The shell, which alone sees the
+    /// A listener accepted a socket. `None`: the broker stops, or too many came from there; the shell closes it. The shell, which alone sees the
     /// sockets of all shards, keeps [`Limits::max_connections`].
     pub fn handle_accept(&mut self, now: Time, origin: Origin) -> Option<ConnId> {
         if self.stopping != Stopping::No {
             return None;
         }
+        let seat = self.seat_at(&origin).ok()?;
         self.counters.connections_opened += 1;
-        Some(self.open(now, origin))
+        let conn = self.open(now, origin);
+        self.take_seat(conn.slot, seat);
+        Some(conn)
     }
 
     /// The transport has learned more about where `conn` comes from (a TLS handshake, a PROXY header), before any byte

@@ -157,9 +157,7 @@ impl Core {
 
     /// Rules whose breach refuses the message.
     fn admit(&self, topic: &str, publish: &Publish<'_>) -> Result<(), ReasonCode> {
-        if check_name(topic, self.limits.max_topic_levels).is_err() {
-            return Err(ReasonCode::TopicNameInvalid);
-        }
+        self.check_topic(topic)?;
         if topic.starts_with(BROKER_TOPICS) {
             return Err(ReasonCode::NotAuthorized);
         }
@@ -168,6 +166,13 @@ impl Core {
             return Err(ReasonCode::PayloadFormatInvalid);
         }
         Ok(())
+    }
+
+    /// Whether a topic can be published to, here.
+    pub(super) fn check_topic(&self, topic: &str) -> Result<(), ReasonCode> {
+        let is_short = topic.len() <= self.limits.max_topic_length;
+        let is_name = is_short && check_name(topic, self.limits.max_topic_levels).is_ok();
+        if is_name { Ok(()) } else { Err(ReasonCode::TopicNameInvalid) }
     }
 
     /// Refuses one message. Version 5 is told in its acknowledgement; where there is none, a message that the client

@@ -30,7 +30,7 @@ impl Core {
             if message.is_expired(now) {
                 gone.push(message);
             } else {
-                self.apply_retained(self.shard, 0, message);
+                self.keep_retained(self.shard, 0, message);
             }
         }
         let mut changed = Vec::new();

@@ -16,6 +16,7 @@ use super::super::timer_wheel::TimerId;
 use super::deadlines::Timer;
 use super::{Core, ShardId};
 use crate::codec::{QoS, ReasonCode};
+use crate::limits::retained_cost;
 use crate::metrics::Counters;
 use crate::session::message::{Message, Publication};
 use crate::shard::envelope::{Envelope, RetainedMessage, RoutedMessage, ScanPart, ScanRequest};
@@ -45,6 +46,8 @@ struct Unanswered {
 pub(super) struct Retained {
     messages: RetainedMap<RetainedMessage>,
     expiring: BTreeSet<(Time, Box<str>)>,
+    /// What they cost, by [`retained_cost`].
+    cost: usize,
     /// Waits for the first of them.
     timer: Option<(Time, TimerId)>,
     /// Number of the last retained publish of this shard's clients.
@@ -72,6 +75,7 @@ impl Retained {
         Retained {
             messages: RetainedMap::new(),
             expiring: BTreeSet::new(),
+            cost: 0,
             timer: None,
             sent: 0,
             sent_to: zeros(),
@@ -97,9 +101,10 @@ impl Retained {
 
     /// Panics if the tables or the gauges contradict each other.
     pub fn audit(&self, counters: &Counters) {
-        let (mut messages, mut bytes, mut expiring) = (0, 0, 0);
+        let (mut messages, mut bytes, mut expiring, mut cost) = (0, 0, 0, 0);
         self.messages.for_each(&mut |topic, kept| {
             messages += 1;
+            cost += retained_cost(kept.message.size());
             bytes += kept.message.payload().len() as u64;
             let expires = kept.message.expires;
             if expires != Time::NEVER {
@@ -108,7 +113,7 @@ impl Retained {
             }
         });
         assert_eq!((counters.retained_messages, counters.retained_bytes), (messages, bytes));
-        assert_eq!(self.expiring.len(), expiring);
+        assert_eq!((self.expiring.len(), self.cost), (expiring, cost));
     }
 }
 
@@ -182,14 +187,21 @@ impl Core {
         if self.is_no_room_for(&message) {
             return false;
         }
-        let share = self.limits.max_retained.div_ceil(usize::from(self.shards));
-        if self.retained.messages.len() >= share && self.retained.messages.get(topic).is_none() {
+        if !self.has_room_for_retained(&message) {
             self.counters.dropped_retained_limit += 1;
             return false;
         }
+        self.keep_retained(origin, number, message);
+        true
+    }
+
+    /// Keeps a message that there is room for, or that was kept before the broker started.
+    pub(super) fn keep_retained(&mut self, origin: ShardId, number: u64, message: Message) {
+        let topic = message.topic();
         self.store_retained(&message);
         self.counters.retained_messages += 1;
         self.counters.retained_bytes += message.payload().len() as u64;
+        self.retained.cost += retained_cost(message.size());
         let expires = message.expires;
         if expires != Time::NEVER {
             self.retained.expiring.insert((expires, topic.into()));
@@ -199,10 +211,20 @@ impl Core {
         if let Some(replaced) = self.retained.messages.insert(topic, kept) {
             self.forget_retained(&replaced);
         }
-        true
+    }
+
+    /// Whether a message may be retained. Each shard has its share of the bounds.
+    fn has_room_for_retained(&self, message: &Message) -> bool {
+        let share = |whole: usize| whole.div_ceil(usize::from(self.shards));
+        let Retained { messages, cost, .. } = &self.retained;
+        let replaced = messages.get(message.topic()).map(|kept| retained_cost(kept.message.size()));
+        let cost = cost - replaced.unwrap_or(0) + retained_cost(message.size());
+        (replaced.is_some() || messages.len() < share(self.limits.max_retained))
+            && cost <= share(self.limits.max_retained_bytes)
     }
 
     fn forget_retained(&mut self, gone: &RetainedMessage) {
+        self.retained.cost -= retained_cost(gone.message.size());
         self.counters.retained_messages -= 1;
         self.counters.retained_bytes -= gone.message.payload().len() as u64;
         let expires = gone.message.expires;

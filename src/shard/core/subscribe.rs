@@ -103,7 +103,8 @@ impl Core {
     ) -> Result<QoS, ReasonCode> {
         let levels = self.limits.max_topic_levels;
         let shared = parse_shared(filter.filter, levels).map_err(|_| ReasonCode::TopicFilterInvalid)?;
-        if shared.is_none() && check_filter(filter.filter, levels).is_err() {
+        let is_long = filter.filter.len() > self.limits.max_topic_length;
+        if is_long || (shared.is_none() && check_filter(filter.filter, levels).is_err()) {
             return Err(ReasonCode::TopicFilterInvalid);
         }
         let plain = shared.map_or(filter.filter, |shared| shared.filter);

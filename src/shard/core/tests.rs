@@ -453,7 +453,7 @@ fn a_connect_waits_unread_for_its_answer() {
 #[test]
 fn a_connect_that_cannot_be_asked_about_is_refused() {
     for (answer, reason) in
-        [(Answer::Busy, 0x88), (Answer::Login(Err(ReasonCode::BadUserNameOrPassword)), 0x86)]
+        [(Answer::Busy(None), 0x88), (Answer::Login(Err(ReasonCode::BadUserNameOrPassword)), 0x86)]
     {
         let (mut broker, conn) = asking();
         let core = &mut broker.0[0];
@@ -494,5 +494,52 @@ fn the_name_in_a_certificate_is_the_user_and_without_one_nobody_comes_in() {
         assert_eq!(user.as_deref(), identity, "what CONNECT says does not count");
         assert_eq!(core.counters().clients_connected, u64::from(identity.is_some()));
         assert_eq!(core.counters().logins_refused, u64::from(identity.is_none()));
+    }
+}
+
+#[test]
+fn a_wish_is_denied_only_when_it_is_the_one_that_could_not_be_asked_about() {
+    let mut broker = Broker::with_policy(1, Limits::default(), Policy { asks: true, ..Policy::default() });
+    let core = &mut broker.0[0];
+    let conn = core.handle_accept(NOW, Origin::default()).expect("room");
+    core.handle_bytes(NOW, conn, &connect("a", ConnectProperties::default()));
+    // QoS 0 to "t".
+    core.handle_bytes(NOW, conn, b"\x30\x05\x00\x01t\x00x");
+    let actions: Vec<Action> = std::iter::from_fn(|| core.poll_action()).collect();
+    let wish = actions.into_iter().find_map(|action| match action {
+        Action::Ask { question: Question::Access(wish), .. } => Some(wish),
+        _ => None,
+    });
+    // A message to the broker itself, which came before, could not be taken.
+    core.handle_answer(NOW, conn, Answer::Busy(None));
+    assert_eq!(core.poll_action(), None);
+    assert_eq!((core.counters().questions_refused, core.counters().denied_publish), (1, 0));
+    core.handle_answer(NOW, conn, Answer::Busy(wish));
+    assert!(std::iter::from_fn(|| core.poll_action()).any(|action| action == Action::Resume { conn }));
+    assert_eq!(core.counters().denied_publish, 1);
+}
+
+#[test]
+fn what_was_allowed_holds_until_the_rules_change() {
+    let rules = |text: &str| {
+        let acl = crate::auth::acl::AclFile::parse(text).expect("an ACL file");
+        Policy { acl: Some(Arc::new(acl)), ..Policy::default() }
+    };
+    let mut broker = Broker::with_policy(1, Limits::default(), rules("topic write a\ntopic write b\n"));
+    let core = &mut broker.0[0];
+    let conn = core.handle_accept(NOW, Origin::default()).expect("room");
+    core.handle_bytes(NOW, conn, &connect("a", ConnectProperties::default()));
+    let publish = |core: &mut Core, topic: u8| {
+        let before = core.counters().denied_publish;
+        core.handle_bytes(NOW, conn, &[0x30, 5, 0, 1, topic, 0, b'x']);
+        core.counters().denied_publish == before
+    };
+    // In turn, so that it is not the last topic that is known.
+    for topic in [b'a', b'b', b'a', b'b'] {
+        assert!(publish(core, topic) && !publish(core, b'c'));
+    }
+    core.handle_command(NOW, Command::Policy(Arc::new(rules("topic write b\n"))));
+    for _ in 0..2 {
+        assert!(publish(core, b'b') && !publish(core, b'a'));
     }
 }

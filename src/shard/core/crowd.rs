@@ -1,0 +1,74 @@
+//! Bounds on the connections of one address and of one user.
+use super::Core;
+use crate::auth::Origin;
+use crate::auth::access::Access;
+use crate::auth::crowd::{Member, Seat};
+
+/// What a connection takes up, where that is bounded; free again when the connection is forgotten.
+#[derive(Default, Debug)]
+pub(super) struct Seats {
+    pub address: Option<Seat>,
+    pub user: Option<Seat>,
+}
+
+/// There are as many connections as there may be.
+pub(super) struct Crowded;
+
+impl Core {
+    /// A place for a connection from there, if such are counted.
+    pub(super) fn seat_at(&mut self, origin: &Origin) -> Result<Option<Seat>, Crowded> {
+        let most = self.limits.max_connections_per_address;
+        let Some(peer) = origin.peer.filter(|_| most > 0) else { return Ok(None) };
+        self.seated(Member::at(peer.ip()), most).map(Some)
+    }
+
+    fn seated(&mut self, member: Member, most: u32) -> Result<Seat, Crowded> {
+        let seat = self.policy.crowd.seat(member, most);
+        self.counters.refused_crowded += u64::from(seat.is_none());
+        seat.ok_or(Crowded)
+    }
+
+    /// A connection comes from somewhere else than was thought, for the transport knows more by now.
+    pub(super) fn reseat(&mut self, slot: u32, origin: &Origin) -> Result<(), Crowded> {
+        let known = self.connections[slot as usize].extras().seats.as_mut();
+        let seat = known.and_then(|seats| seats.address.take());
+        let member = origin.peer.map(|peer| Member::at(peer.ip()));
+        let seat = match seat.filter(|seat| Some(&seat.member) == member.as_ref()) {
+            Some(seat) => Some(seat),
+            None => self.seat_at(origin)?,
+        };
+        self.take_seat(slot, seat);
+        Ok(())
+    }
+
+    /// A connection takes its place.
+    pub(super) fn take_seat(&mut self, slot: u32, seat: Option<Seat>) {
+        if let Some(seat) = seat {
+            self.connections[slot as usize].extras().seats.get_or_insert_default().address = Some(seat);
+        }
+    }
+
+    /// A client is about to be let in as this user. Whoever takes over a connection of the same user takes its place.
+    pub(super) fn seat_user(
+        &mut self,
+        slot: u32,
+        client_id: &str,
+        access: Option<&Access>,
+    ) -> Result<(), Crowded> {
+        let most = self.limits.max_connections_per_user;
+        let Some(user) = access.and_then(|access| access.user.as_deref()).filter(|_| most > 0) else {
+            return Ok(());
+        };
+        let member = Member::User(user.into());
+        let before =
+            self.find_session(client_id).and_then(|session| self.sessions[session as usize].connection);
+        let seats = before.and_then(|before| self.connections[before as usize].extras().seats.as_mut());
+        let inherited = seats.and_then(|seats| seats.user.take_if(|seat| seat.member == member));
+        let seat = match inherited {
+            Some(seat) => seat,
+            None => self.seated(member, most)?,
+        };
+        self.connections[slot as usize].extras().seats.get_or_insert_default().user = Some(seat);
+        Ok(())
+    }
+}
