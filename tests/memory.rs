@@ -99,8 +99,17 @@ fn await_words(broker: &Broker, words: &str) {
 /// Waits until newcomers, retained messages and subscriptions are taken again.
 fn recovered(broker: &Broker) {
     await_words(broker, "memory is no longer short");
+    // The shards hear of it a moment after it is written down.
+    let begun = Instant::now();
+    let mut client = loop {
+        let mut client = Client::open(broker, Version::V5);
+        client.send(&Connect::new(Version::V5, &unique("new")).encode());
+        match client.receive() {
+            Packet::Connack { code: 0, .. } => break client,
+            other => assert!(begun.elapsed() < RECOVERY, "{other:?}"),
+        }
+    };
     let topic = unique("after");
-    let mut client = Client::new(broker, Version::V5);
     client.subscribe(&topic, 1);
     let id = client.fresh_id();
     client.send(&publish(Version::V5, &Publish::new(&topic, "kept").qos(1).id(id).retain()));
