@@ -3,7 +3,7 @@
 use super::Core;
 use crate::session::message::SessionKey;
 
-/// Permits that one shard remembers; a further one takes the place of another.
+/// Permits that one shard remembers, in pairs; a further one takes the place of the older one of its pair.
 const MOST: usize = 4096;
 /// Bytes of the longest topic that is remembered.
 const LONGEST: usize = 128;
@@ -15,13 +15,15 @@ pub(super) struct Permits {
 }
 
 impl Permits {
+    /// The first of the two places where a permit may be.
     fn place(hash: u64, session: SessionKey) -> usize {
-        (hash.wrapping_add(session.0.wrapping_mul(0x9E37_79B9_7F4A_7C15)) >> 32) as usize % MOST
+        2 * ((hash.wrapping_add(session.0.wrapping_mul(0x9E37_79B9_7F4A_7C15)) >> 32) as usize % (MOST / 2))
     }
 
     fn holds(&self, hash: u64, session: SessionKey, topic: &str) -> bool {
-        let entry = self.entries.get(Permits::place(hash, session)).and_then(Option::as_ref);
-        entry.is_some_and(|(known, of)| *known == session && **of == *topic)
+        let place = Permits::place(hash, session);
+        let mut pair = self.entries.get(place..place + 2).unwrap_or_default().iter().flatten();
+        pair.any(|(known, of)| *known == session && **of == *topic)
     }
 
     fn insert(&mut self, hash: u64, session: SessionKey, topic: &str) {
@@ -31,7 +33,9 @@ impl Permits {
         if self.entries.is_empty() {
             self.entries.resize(MOST, None);
         }
-        self.entries[Permits::place(hash, session)] = Some((session, topic.into()));
+        let place = Permits::place(hash, session);
+        self.entries[place + 1] = self.entries[place].take();
+        self.entries[place] = Some((session, topic.into()));
     }
 
     /// The rules changed, or the rights of somebody.
@@ -71,9 +75,13 @@ mod tests {
         let long = "x".repeat(LONGEST + 1);
         permits.insert(8, ann, &long);
         assert!(!permits.holds(8, ann, &long));
+        permits.insert(7, ann, "b");
+        assert!(permits.holds(7, ann, "a") && permits.holds(7, ann, "b"), "two have room in one place");
+        permits.insert(7, ann, "c");
+        assert!(!permits.holds(7, ann, "a") && permits.holds(7, ann, "b") && permits.holds(7, ann, "c"));
         (0..2 * MOST as u64).for_each(|n| permits.insert(n << 32, bob, "b"));
         assert_eq!(permits.entries.len(), MOST);
         permits.clear();
-        assert!(!permits.holds(7, ann, "a"));
+        assert!(!permits.holds(7, ann, "c"));
     }
 }
