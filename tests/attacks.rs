@@ -142,3 +142,30 @@ fn pings_of_a_websocket_whose_answers_are_not_read_end_it() {
     let taken = (0..400).take_while(|_| socket.write_all(&pings).is_ok()).count();
     assert!(taken < 400, "all pings were taken");
 }
+
+#[test]
+fn a_message_that_many_sessions_keep_is_kept_once() {
+    const SESSIONS: usize = 100;
+    const MESSAGES: u16 = 1000;
+    let broker = Broker::start(2, &["--receive-maximum", "2000"]);
+    let memory = || {
+        let pages = std::fs::read_to_string(format!("/proc/{}/statm", broker.pid())).unwrap();
+        pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    };
+    for session in 0..SESSIONS {
+        let connect = Connect::new(Version::V5, &unique(&format!("away-{session}"))).persistent();
+        let mut client = Client::connect(&broker, &connect);
+        client.subscribe("kept", 1);
+        client.disconnect();
+    }
+    let before = memory();
+    let mut publisher = Client::new(&broker, Version::V5);
+    let message = |id: u16| publish(Version::V5, &Publish::new("kept", "x".repeat(1500)).qos(1).id(id));
+    publisher.send(&(1..=MESSAGES).flat_map(message).collect::<Vec<u8>>());
+    for id in 1..=MESSAGES {
+        publisher.expect_ack(Kind::Puback, id);
+    }
+    // 150 MB if every session had its own.
+    let taken = memory().saturating_sub(before);
+    assert!(taken < 75_000_000, "{taken} bytes");
+}

@@ -94,30 +94,45 @@ impl Core {
         mut kept: Option<Bytes>,
     ) {
         self.spend(route, run.count, true);
+        let mut left = Vec::new();
         for subscriber in &route.direct {
-            self.deliver_acknowledged_run(now, route, subscriber, run, publisher, &mut kept);
+            let done = self.deliver_acknowledged_run(route, subscriber, run, publisher, &mut kept);
+            if done < run.count {
+                left.push((subscriber, done));
+            }
+        }
+        if left.is_empty() {
+            return;
+        }
+        // One publication for all of them, so that what many sessions keep is kept once.
+        for (place, payload) in (0..).zip(run.payloads()) {
+            let publication = plain_publication(&route.topic, payload, run.qos, publisher);
+            for (subscriber, done) in &left {
+                if place >= *done {
+                    let ids = route.ids(subscriber);
+                    self.deliver(now, subscriber.session, &publication, subscriber.qos, false, ids, None);
+                }
+            }
         }
     }
 
+    /// How many of the run, from its front on, are done with.
     fn deliver_acknowledged_run(
         &mut self,
-        now: Time,
         route: &Route,
         subscriber: &RouteSubscriber,
         run: &Run<'_>,
         publisher: SessionKey,
         kept: &mut Option<Bytes>,
-    ) {
+    ) -> u32 {
         let session = &mut self.sessions[subscriber.session as usize];
         if subscriber.when != When::Always && (session.key == publisher) != (subscriber.when == When::OwnOnly)
         {
-            return;
+            return run.count;
         }
         let ids = route.ids(subscriber);
         let qos = run.qos.min(subscriber.qos);
-        let Some(slot) = session.connection else {
-            return self.deliver_one_by_one(now, route, subscriber, run, publisher);
-        };
+        let Some(slot) = session.connection else { return 0 };
         let must_keep = session.is_persistent();
         let connection = &mut self.connections[slot as usize];
         let fits = qos > QoS::AtMostOnce
@@ -125,7 +140,7 @@ impl Core {
             && connection.takes_verbatim(run, ids, SHARE_FROM);
         let outgoing = session.outgoing();
         let room = if fits { usize::from(outgoing.room(connection.quota)) } else { 0 };
-        let (first, rest) = run.split(room);
+        let first = run.split(room).0;
         if first.count > 0 {
             let out = connection.writer(slot, &mut self.buffers, &mut self.dirty);
             let before = out.len();
@@ -143,22 +158,7 @@ impl Core {
                 self.doom(slot, ReasonCode::QuotaExceeded);
             }
         }
-        self.deliver_one_by_one(now, route, subscriber, &rest, publisher);
-    }
-
-    fn deliver_one_by_one(
-        &mut self,
-        now: Time,
-        route: &Route,
-        subscriber: &RouteSubscriber,
-        run: &Run<'_>,
-        publisher: SessionKey,
-    ) {
-        for payload in run.payloads() {
-            let publication = plain_publication(&route.topic, payload, run.qos, publisher);
-            let ids = route.ids(subscriber);
-            self.deliver(now, subscriber.session, &publication, subscriber.qos, false, ids, None);
-        }
+        first.count
     }
 
     /// PUBACK or PUBREC for every packet of a run that went to somebody.
