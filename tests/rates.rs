@@ -82,3 +82,21 @@ fn who_connects_too_often_is_kept_out_for_a_while() {
         Client::new(broker, version).expect_nothing_until_ping();
     }
 }
+
+#[test]
+fn a_rate_that_is_taken_back_holds_nobody_any_longer() {
+    let file = certificates::written("ringmq.toml", "max-publish-rate = 1\n");
+    let broker = &Broker::start(1, &["--config", file.to_str().unwrap()]);
+    let mut client = Client::new(broker, Version::V5);
+    // At one a second the last would come after minutes.
+    let messages: Vec<u8> =
+        (1..=300).flat_map(|id| publish(Version::V5, &Publish::new("t", "x").qos(1).id(id))).collect();
+    client.send(&messages);
+    client.expect_ack(Kind::Puback, 1);
+    std::fs::write(&file, "max-publish-rate = 0\n").unwrap();
+    broker.signal(Signal::HUP);
+    for id in 2..=300 {
+        client.expect_ack(Kind::Puback, id);
+    }
+    client.expect_nothing_until_ping();
+}
