@@ -64,8 +64,9 @@ pub(super) fn start(
     let (Some(store), Some(opened)) = (&settings.store, opened) else { return Ok(Vec::new()) };
     let Opened { directory, engine, recovered, run, .. } = opened;
     let count = shards.len() as u8;
-    let assembly =
+    let mut assembly =
         Assembly::new(count, recovered.holders.iter().map(|(number, holders)| (*number, *holders)));
+    assembly.go_on_with(recovered.ended.iter().copied());
     let min_free = store.min_free_space;
     let order = match store.durability {
         Durability::Flush => Order::disk(min_free),

@@ -8,7 +8,7 @@
 //! are changed in the order in which the publisher's shard sent them. (What gives way to the message of a publish is a
 //! change by itself.) The messages of one shard's publishers are stored in their order, those that are retained excepted,
 //! whose order is that of their topic.
-use super::{Batch, Item, Key, Op, Part, Space, key};
+use super::{Batch, Item, Key, Op, Part, Space, key, record};
 use bytes::Bytes;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
@@ -77,6 +77,18 @@ impl Unit {
     }
 }
 
+/// Messages of sessions that have ended that are removed with one round. There may be very many of them, and others wait.
+pub const SWEPT: usize = 4096;
+
+/// A session that has ended, some of whose messages are stored still.
+struct Ended {
+    session: u64,
+    /// None of them has a place before this one.
+    from: u64,
+    /// There is a record that says so, for the next start.
+    is_marked: bool,
+}
+
 /// Bit that tells units made here from those that shards have named.
 const OWN: u64 = 1 << 63;
 
@@ -93,6 +105,7 @@ pub struct Assembly {
     holders: HashMap<u64, u32, ahash::RandomState>,
     changes: BTreeMap<(Space, Key), Pending>,
     dropped: Vec<u64>,
+    ended: VecDeque<Ended>,
     bytes: usize,
 }
 
@@ -110,6 +123,7 @@ impl Assembly {
             holders: counts,
             changes: BTreeMap::new(),
             dropped: Vec::new(),
+            ended: VecDeque::new(),
             bytes: 0,
         }
     }
@@ -156,7 +170,7 @@ impl Assembly {
         unit.forwarded += part.forwarded;
         unit.holds_up.push(place);
         unit.behind += before.len() as u32;
-        let claims: Vec<(Space, Key)> = part.ops.iter().filter_map(record).collect();
+        let claims: Vec<(Space, Key)> = part.ops.iter().filter_map(subject).collect();
         unit.ops.extend(part.ops);
         let is_ready = unit.is_ready();
         self.streams[usize::from(place.0)].hold_up(place.1);
@@ -183,7 +197,7 @@ impl Assembly {
             }
         };
         for op in ops {
-            match record(op) {
+            match subject(op) {
                 Some(record) => {
                     if let Some(other) = self.claimed.get(&record) {
                         note(*other);
@@ -226,7 +240,7 @@ impl Assembly {
         while let Some(number) = ready.pop() {
             let unit = self.units.remove(&number).expect("a unit is released once");
             for op in unit.ops {
-                if let Some(record) = record(&op)
+                if let Some(record) = subject(&op)
                     && self.claimed.get(&record) == Some(&number)
                 {
                     self.claimed.remove(&record);
@@ -309,18 +323,68 @@ impl Assembly {
         self.bytes
     }
 
-    /// Everything that can be stored now; `None` if that is nothing and promises nothing. `stored` looks up what there
-    /// is of a session: its records, each with the shared payload it holds.
-    pub fn take_round(&mut self, mut stored: impl FnMut(u64) -> Vec<(Space, Key, u64)>) -> Option<Round> {
-        for session in std::mem::take(&mut self.dropped) {
-            for (space, key, holds) in stored(session) {
-                let record = (space, key);
-                if !self.changes.contains_key(&record) {
-                    self.erase(record);
-                    self.let_go(holds);
-                }
+    /// Messages of these sessions, which have ended, are stored still.
+    pub fn go_on_with(&mut self, sessions: impl IntoIterator<Item = u64>) {
+        let ended = sessions.into_iter().map(|session| Ended { session, from: 0, is_marked: true });
+        self.ended.extend(ended);
+    }
+
+    /// There is something to remove that nobody waits for.
+    pub fn is_sweeping(&self) -> bool {
+        !self.ended.is_empty()
+    }
+
+    /// Removes some messages of sessions that have ended; sees to it that the next start knows of the others.
+    fn sweep(&mut self, stored: &mut impl FnMut(u64, Option<u64>) -> Vec<(Space, Key, u64)>) {
+        let mut left = SWEPT;
+        while left > 0
+            && let Some(Ended { session, from, is_marked }) = self.ended.pop_front()
+        {
+            let found = stored(session, Some(from));
+            let (count, last) = (found.len(), found.last().and_then(|(_, key, _)| key::position(key)));
+            for (space, key, holds) in found {
+                self.erase_stored((space, key), holds);
             }
+            if count >= SWEPT {
+                let from = last.map_or(from, |last| last + 1);
+                self.ended.push_front(Ended { session, from, is_marked });
+            } else if is_marked {
+                self.erase((Space::Meta, key::ended(session)));
+            }
+            left = left.saturating_sub(count.max(1));
         }
+        let unmarked: Vec<u64> =
+            self.ended.iter().filter(|ended| !ended.is_marked).map(|ended| ended.session).collect();
+        for session in unmarked {
+            let change = Change::Put(record::encode_mark());
+            let pending = Pending { change, is_new: false, holds: 0 };
+            self.changes.insert((Space::Meta, key::ended(session)), pending);
+        }
+        self.ended.iter_mut().for_each(|ended| ended.is_marked = true);
+    }
+
+    /// A record that is stored goes, unless the round does something about it already.
+    fn erase_stored(&mut self, record: (Space, Key), holds: u64) {
+        if !self.changes.contains_key(&record) {
+            self.erase(record);
+            self.let_go(holds);
+        }
+    }
+
+    /// Everything that can be stored now; `None` if that is nothing and promises nothing. `stored` looks up what there
+    /// is of a session: its records, each with the shared payload it holds; without a place all but its messages, with
+    /// one [`SWEPT`] messages from there on.
+    pub fn take_round(
+        &mut self,
+        mut stored: impl FnMut(u64, Option<u64>) -> Vec<(Space, Key, u64)>,
+    ) -> Option<Round> {
+        for session in std::mem::take(&mut self.dropped) {
+            for (space, key, holds) in stored(session, None) {
+                self.erase_stored((space, key), holds);
+            }
+            self.ended.push_back(Ended { session, from: 0, is_marked: false });
+        }
+        self.sweep(&mut stored);
         let changes = std::mem::take(&mut self.changes).into_iter();
         let mut round =
             Round { changes: changes.map(|(record, it)| (record, it.change)).collect(), stored: Vec::new() };
@@ -358,7 +422,7 @@ impl Stream {
 }
 
 /// The record that a change is about; `None` if it is about all of a session.
-fn record(op: &Op) -> Option<(Space, Key)> {
+fn subject(op: &Op) -> Option<(Space, Key)> {
     match op {
         Op::Put { space, key, .. } | Op::Remove { space, key, .. } => Some((*space, key.clone())),
         Op::DropSession { .. } => None,

@@ -5,6 +5,8 @@ use super::Key;
 /// keys of 65,535 bytes.
 const PLAIN_TEXT: usize = 60_000;
 
+const ENDED: &[u8] = b"ended";
+
 /// The record of a session, and the beginning of all keys of a session.
 pub fn session(session: u64) -> Key {
     Key::from_slice(&session.to_be_bytes())
@@ -34,6 +36,18 @@ pub fn incoming(session: u64, packet_id: u16) -> Key {
 /// A shared payload, or a place in the queues of groups.
 pub fn number(number: u64) -> Key {
     Key::from_slice(&number.to_be_bytes())
+}
+
+/// Says that the messages of a session that has ended are to be removed; among the records about the store itself.
+pub fn ended(session: u64) -> Key {
+    let mut key = Key::from_slice(ENDED);
+    key.extend_from_slice(&session.to_be_bytes());
+    key
+}
+
+/// The session that such a key names.
+pub fn ended_session(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.strip_prefix(ENDED)?.try_into().ok()?))
 }
 
 /// A retained message.

@@ -344,6 +344,14 @@ pub fn decode_entry(wall: Wall, bytes: &[u8]) -> Result<EntryRecord, Corrupt> {
     reader.finish(EntryRecord { qos, retain, packet_id, ids, group, body })
 }
 
+/// The shared payload that a queue entry holds, 0 if none.
+pub fn holds(entry: &[u8]) -> u64 {
+    match decode_entry(Wall(0), entry).map(|entry| entry.body) {
+        Ok(Body::Shared(number)) => number,
+        _ => 0,
+    }
+}
+
 /// Encodes how far an entry has come.
 pub fn encode_flight(flight: Flight) -> Bytes {
     let (state, packet_id) = match flight {

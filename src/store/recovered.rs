@@ -8,7 +8,7 @@ use crate::session::outgoing::Delivery;
 use crate::session::subscriptions::Subscription;
 use crate::session::tail::Window;
 use crate::topic::parse_shared;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// In the number of a shared payload: the count of the shard in its upper byte.
 const MESSAGE_COUNT: u64 = (1 << 56) - 1;
@@ -98,6 +98,8 @@ pub struct Recovered {
     messages: BTreeMap<u64, Message>,
     /// How far messages have come that were not read yet, by session and place.
     flights: BTreeMap<(u64, u64), Flight>,
+    /// Sessions that have ended and whose messages are to be removed.
+    pub ended: BTreeSet<u64>,
     /// The highest count in a number of a shared payload.
     pub last_message: u64,
     /// The highest place in a queue of a group.
@@ -119,6 +121,7 @@ impl Recovered {
             sizes: BTreeMap::new(),
             messages: BTreeMap::new(),
             flights: BTreeMap::new(),
+            ended: BTreeSet::new(),
             last_message: 0,
             last_group_position: 0,
             orphans: Vec::new(),
@@ -139,7 +142,7 @@ impl Recovered {
         let number = || key::leading_number(key).ok_or(KEY);
         let position = || key::position(key).ok_or(KEY);
         match space {
-            Space::Meta => {}
+            Space::Meta => self.ended.extend(key::ended_session(key)),
             Space::Session => {
                 let (number, record) = (number()?, record::decode_session(wall, value)?);
                 let (subscriptions, entries, incoming) = (Vec::new(), Vec::new(), Vec::new());
@@ -194,6 +197,12 @@ impl Recovered {
         payloads: Payloads<'_>,
     ) -> Result<(), Corrupt> {
         let EntryRecord { qos, retain, packet_id, ids, group, body } = entry;
+        if self.ended.contains(&number) {
+            if let Body::Shared(shared) = body {
+                *self.holders.entry(shared).or_default() += 1;
+            }
+            return Ok(());
+        }
         let (size, stored_as) = match &body {
             Body::Inline(message) => (message.size(), 0),
             Body::Shared(shared) => {

@@ -21,7 +21,7 @@ fn batch(number: u64, items: Vec<Item>) -> Batch {
     Batch { number, items, bytes: 0 }
 }
 fn round(assembly: &mut Assembly) -> Option<Round> {
-    assembly.take_round(|_| Vec::new())
+    assembly.take_round(|_, _| Vec::new())
 }
 /// Records that a round writes, and those it removes.
 fn changes(round: &Round) -> (Vec<(Space, &[u8])>, usize) {
@@ -151,15 +151,51 @@ fn a_dropped_session_leaves_nothing_and_lets_go_of_what_it_held() {
     let other = Item::Op(entry(8, 1, 0));
     assembly.add(0, batch(1, vec![shared(2), Item::Op(entry_gone(7, 9, 0)), other]));
     assembly.add(0, batch(2, vec![Item::Op(Op::DropSession { session: 7 })]));
-    let stored = assembly.take_round(|session| {
+    let stored = assembly.take_round(|session, from| {
         assert_eq!(session, 7);
-        vec![(Space::Session, key::session(7), 0), (Space::Queue, key::entry(7, 1), 5)]
+        match from {
+            None => vec![(Space::Session, key::session(7), 0)],
+            Some(_) => vec![(Space::Queue, key::entry(7, 1), 5)],
+        }
     });
     let stored = stored.expect("a round");
     let (written, removed) = changes(&stored);
     assert_eq!(written, [(Space::Queue, &b"entry"[..])]);
     // The session, its stored entry and the payload of that, what was removed anyway, and the payload of what was new.
     assert_eq!(removed, 5);
+}
+
+#[test]
+fn a_long_queue_of_a_session_that_ended_goes_in_several_rounds() {
+    use super::assembly::SWEPT;
+    let (mut assembly, count) = (Assembly::new(1, [(5, 1)]), 2 * SWEPT as u64 + 1);
+    assembly.add(0, batch(1, vec![Item::Op(Op::DropSession { session: 7 })]));
+    let mut rounds = Vec::new();
+    // The second part is what a start goes on with.
+    for part in 0..2 {
+        if part == 1 {
+            assembly = Assembly::new(1, [(5, 1)]);
+            assembly.go_on_with([7]);
+        }
+        let first = if part == 0 { 1 } else { SWEPT as u64 + 1 };
+        while part == 0 && rounds.is_empty() || part == 1 && assembly.is_sweeping() {
+            let round = assembly.take_round(|session, from| {
+                assert_eq!(session, 7);
+                let Some(from) = from else { return vec![(Space::Session, key::session(7), 0)] };
+                let places = (first.max(from)..=count).take(SWEPT);
+                let holds = |place| if place == count { 5 } else { 0 };
+                places.map(|place| (Space::Queue, key::entry(7, place), holds(place))).collect()
+            });
+            rounds.push(round.expect("a round").changes);
+        }
+    }
+    let sizes: Vec<usize> = rounds.iter().map(|changes| changes.len()).collect();
+    // The session itself and the mark; nothing else; the last message, its payload and the mark.
+    assert_eq!(sizes, [SWEPT + 2, SWEPT, 3]);
+    let mark = (Space::Meta, key::ended(7));
+    assert!(matches!(rounds[0][&mark], Change::Put(_)) && rounds[2][&mark] == Change::Remove);
+    assert_eq!(rounds[2][&(Space::Message, key::number(5))], Change::Remove);
+    assert_eq!(key::ended_session(&mark.1), Some(7));
 }
 
 #[test]

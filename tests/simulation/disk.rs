@@ -1,9 +1,9 @@
 //! The disk of the simulation: it stores batches late, tells of it later, and answers what is asked for at any time
 //! after that. Records are kept as they are; what joins them is the real thing.
 use ringmq::shard::core::Command;
-use ringmq::store::assembly::{Assembly, Change};
+use ringmq::store::assembly::{Assembly, Change, SWEPT};
 use ringmq::store::queue::Wanted;
-use ringmq::store::record::{self, Body, Wall};
+use ringmq::store::record::{self, Wall};
 use ringmq::store::{Batch, Key, Space, key};
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
@@ -104,16 +104,19 @@ impl Disk {
     }
 
     fn store(&mut self) {
-        self.is_taken = false;
         let records = &self.records;
-        let round = self.assembly.take_round(|session| of_session(records, session));
-        let Some(round) = round else { return };
+        let round = self.assembly.take_round(|session, from| of_session(records, session, from));
+        let Some(round) = round else {
+            self.is_taken = false;
+            return;
+        };
         for (record, change) in round.changes {
             match change {
                 Change::Put(value) => drop(self.records.insert(record, value.to_vec())),
                 Change::Remove => drop(self.records.remove(&record)),
             }
         }
+        self.is_taken = self.assembly.is_sweeping();
         for (shard, number) in round.stored {
             self.stored[usize::from(shard)] = Some(number);
         }
@@ -134,18 +137,24 @@ impl Disk {
     }
 }
 
-/// All records of a session, each with the shared payload that it holds.
-fn of_session(records: &BTreeMap<(Space, Key), Vec<u8>>, session: u64) -> Vec<(Space, Key, u64)> {
+/// Records of a session, each with the shared payload that it holds: without a place all but its messages, with one
+/// the messages from there on.
+fn of_session(
+    records: &BTreeMap<(Space, Key), Vec<u8>>,
+    session: u64,
+    from: Option<u64>,
+) -> Vec<(Space, Key, u64)> {
+    if let Some(from) = from {
+        let place = |position| (Space::Queue, key::entry(session, position));
+        let entries = records.range(place(from)..=place(u64::MAX)).take(SWEPT);
+        return entries.map(|((space, key), value)| (*space, key.clone(), record::holds(value))).collect();
+    }
     let mut found = Vec::new();
-    for space in Space::OF_SESSION {
+    for space in Space::OF_SESSION.into_iter().filter(|space| *space != Space::Queue) {
         let range = records.range((space, key::session(session))..);
         let of_session =
             range.take_while(|((of, key), _)| *of == space && key::leading_number(key) == Some(session));
-        for ((_, key), value) in of_session {
-            let body = (space == Space::Queue).then(|| record::decode_entry(WALL, value).unwrap().body);
-            let holds = if let Some(Body::Shared(number)) = body { number } else { 0 };
-            found.push((space, key.clone(), holds));
-        }
+        found.extend(of_session.map(|((_, key), _)| (space, key.clone(), 0)));
     }
     found
 }

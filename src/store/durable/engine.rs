@@ -1,7 +1,7 @@
 //! The storage engine: one journal for all kinds of records, so that one flush makes a round durable.
-use crate::store::assembly::{Change, Changes};
+use crate::store::assembly::{Change, Changes, SWEPT};
 use crate::store::queue::{Found, Wanted};
-use crate::store::record::{self, Body, Corrupt, Wall};
+use crate::store::record::{self, Corrupt, Wall};
 use crate::store::{Key, Space, key};
 use bytes::Bytes;
 use fjall::{Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
@@ -125,15 +125,28 @@ impl Engine {
         for space in Space::OF_SESSION {
             for guard in self.space(space).prefix(key::session(session)) {
                 let (key, value) = guard.into_inner()?;
-                let mut holds = 0;
-                if space == Space::Queue
-                    && let Ok(entry) = record::decode_entry(Wall(0), &value)
-                    && let Body::Shared(message) = entry.body
-                {
-                    holds = message;
-                }
+                let holds = if space == Space::Queue { record::holds(&value) } else { 0 };
                 found.push((space, Key::from_slice(&key), holds));
             }
+        }
+        Ok(found)
+    }
+
+    /// What is to be removed of a session that has ended; see [`crate::store::assembly::Assembly::take_round`].
+    pub fn ended(&self, session: u64, from: Option<u64>) -> fjall::Result<Vec<(Space, Key, u64)>> {
+        let mut found = Vec::new();
+        let Some(from) = from else {
+            for space in Space::OF_SESSION.into_iter().filter(|space| *space != Space::Queue) {
+                for guard in self.space(space).prefix(key::session(session)) {
+                    found.push((space, Key::from_slice(&guard.key()?), 0));
+                }
+            }
+            return Ok(found);
+        };
+        let (first, last) = (key::entry(session, from), key::entry(session, u64::MAX));
+        for guard in self.space(Space::Queue).range(&first[..]..=&last[..]).take(SWEPT) {
+            let (key, value) = guard.into_inner()?;
+            found.push((Space::Queue, Key::from_slice(&key), record::holds(&value)));
         }
         Ok(found)
     }

@@ -110,6 +110,9 @@ impl Writer {
 
     /// How long there is nothing to do without a batch; `None` for ever.
     fn patience(&self) -> Option<Duration> {
+        if self.assembly.is_sweeping() {
+            return Some(Duration::ZERO);
+        }
         let untold = self.shards.iter().any(|shard| shard.stored.is_some() || shard.is_full.is_some());
         let mut patience = untold.then_some(TELL_AGAIN);
         if self.is_full {
@@ -125,8 +128,8 @@ impl Writer {
     fn write(&mut self) -> Result<(), String> {
         let mut unread = None;
         let engine = self.engine.as_ref().expect("it is opened anew within one call");
-        let round = self.assembly.take_round(|session| {
-            engine.session(session).unwrap_or_else(|error| {
+        let round = self.assembly.take_round(|session, from| {
+            engine.ended(session, from).unwrap_or_else(|error| {
                 unread = Some(error);
                 Vec::new()
             })
