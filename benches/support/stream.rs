@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 /// Payload bytes of most streams.
 const PAYLOAD: usize = 64;
+/// One user property.
+const USER_PROPERTY: &[u8] = b"\x26\x00\x04unit\x00\x07celsius";
 /// The time of all that happens; nothing here waits.
 const NOW: Time = Time(1000);
 
@@ -31,6 +33,13 @@ pub const STREAMS: &[Named] = &[
     ("fan-in-qos0", || Stream::fan_in(125)),
     ("shared-qos0", || Stream::shared(125)),
     ("many-topics-qos0", || Stream::many_topics(10_000)),
+    ("lasting-qos1", || Stream::lasting().pair_up(4, 50, PAYLOAD)),
+    ("lasting-qos1-single", || Stream::lasting().pair_up(4, 1, PAYLOAD)),
+    ("properties-qos0-v5", || {
+        Stream { properties: USER_PROPERTY, ..Stream::new(1, 0) }.pair_up(5, 250, PAYLOAD)
+    }),
+    ("retain-qos0", || Stream { retain: 1, ..Stream::new(1, 0) }.pair_up(4, 250, PAYLOAD)),
+    ("two-shards-qos1", || Stream::fan_out(2, 100, 1, 25)),
 ];
 
 /// The same stream among more and more of something: what it costs should not depend on it.
@@ -51,6 +60,9 @@ pub const GROWTH: &[Named] = &[
     ("shards-4", || Stream::fan_out(4, 128, 0, 125)),
     ("shards-8", || Stream::fan_out(8, 128, 0, 125)),
     ("shards-16", || Stream::fan_out(16, 128, 0, 125)),
+    ("shards_qos1-1", || Stream::fan_out(1, 128, 1, 25)),
+    ("shards_qos1-2", || Stream::fan_out(2, 128, 1, 25)),
+    ("shards_qos1-16", || Stream::fan_out(16, 128, 1, 25)),
 ];
 
 /// A stream of either list.
@@ -83,6 +95,12 @@ pub struct Stream {
     /// The shard and the connection of each client.
     clients: Vec<(usize, ConnId)>,
     qos: u8,
+    /// RETAIN of what is published.
+    retain: u8,
+    /// Properties of what is published in version 5.
+    properties: &'static [u8],
+    /// Sessions outlive their connections.
+    is_lasting: bool,
     publishers: Vec<Publisher>,
     subscribers: Vec<Subscriber>,
     acks: Vec<u8>,
@@ -102,6 +120,9 @@ impl Stream {
             cores: (0..shards).map(core).collect(),
             clients: Vec::new(),
             qos,
+            retain: 0,
+            properties: &[],
+            is_lasting: false,
             publishers: Vec::new(),
             subscribers: Vec::new(),
             acks: Vec::new(),
@@ -111,13 +132,21 @@ impl Stream {
 
     /// Ten publishers, each with a subscriber of its own.
     fn pairs(version: u8, qos: u8, batch: usize, payload: usize) -> Stream {
-        let mut stream = Stream::new(1, qos);
+        Stream::new(1, qos).pair_up(version, batch, payload)
+    }
+
+    /// Nobody yet, at QoS 1, with sessions that outlive their connections.
+    fn lasting() -> Stream {
+        Stream { is_lasting: true, ..Stream::new(1, 1) }
+    }
+
+    fn pair_up(mut self, version: u8, batch: usize, payload: usize) -> Stream {
         for pair in 0..10 {
             let topic = format!("bench/pair/{pair}");
-            stream.subscribe(version, &topic, batch);
-            stream.publish(version, &[topic], batch, payload);
+            self.subscribe(version, &topic, batch);
+            self.publish(version, &[topic], batch, payload);
         }
-        stream.ready()
+        self.ready()
     }
 
     /// One publisher, many subscribers.
@@ -184,7 +213,7 @@ impl Stream {
         let shard = client % self.cores.len();
         let conn = self.cores[shard].handle_accept(NOW, Origin::default()).expect("the core is not stopping");
         self.clients.push((shard, conn));
-        let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', version, 2, 0, 0];
+        let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', version, if self.is_lasting { 0 } else { 2 }, 0, 0];
         if version == 5 {
             body.push(0);
         }
@@ -223,10 +252,11 @@ impl Stream {
                 body.extend_from_slice(&id);
             }
             if version == 5 {
-                body.push(0);
+                body.push(self.properties.len() as u8);
+                body.extend_from_slice(self.properties);
             }
             body.extend((0..payload).map(|at| at as u8));
-            publisher.batch.extend(packet(0x30 | self.qos << 1, &body));
+            publisher.batch.extend(packet(0x30 | self.qos << 1 | self.retain, &body));
             publisher.releases.extend(packet(0x62, &id));
         }
         self.publishers.push(publisher);
