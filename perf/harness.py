@@ -16,6 +16,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(ROOT / "scripts/compare.d"))
 
 import brokers  # noqa: E402
+import charts  # noqa: E402
 import measure  # noqa: E402
 
 OUT = ROOT / "target/perf"
@@ -45,6 +46,17 @@ def build(frame_pointers: bool = False) -> Path:
     command = ["cargo", "build", "--release", "--quiet", "--target-dir", str(target)]
     subprocess.run(command, cwd=ROOT, env=environment, check=True)
     return target / "release/ringmq"
+
+
+def binary_or_build() -> Path:
+    """The binary that RINGMQ names, or the one that is built here."""
+    named = os.environ.get("RINGMQ")
+    return Path(named).resolve() if named else build()
+
+
+def draw() -> None:
+    """Draws the charts of docs/charts anew from perf/results."""
+    charts.draw(ROOT / "perf/results", ROOT / "docs/charts")
 
 
 def need(tool: str, hint: str) -> str:
