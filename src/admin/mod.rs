@@ -240,6 +240,7 @@ fn start_shards(
                 start,
                 store: stores.next(),
                 questions: questions.clone(),
+                busy_poll: settings.busy_poll,
             },
             witness,
         )

@@ -22,6 +22,7 @@ use listener::ListenerSettings;
 use machine::{MemoryCap, allowed_memory};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 use store::{StoreArgs, StoreSettings};
 use units::{Cores, ListenAddress, Owner, Size, Span};
 
@@ -64,6 +65,9 @@ pub struct ServeArgs {
     /// Cores to use, like 0,2-5; more shards than cores share them in turn [default: all this process may run on]
     #[arg(long, value_name = "LIST")]
     pub cores: Option<Cores>,
+    /// Microseconds that a shard looks for news before it sleeps, for cores that nothing else runs on (0 to 10000)
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub busy_poll: u32,
 
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -214,6 +218,8 @@ pub struct Settings {
     pub listeners: Vec<ListenerSettings>,
     /// For each shard the core it is pinned to.
     pub placement: Vec<usize>,
+    /// How long a shard looks for news before it sleeps.
+    pub busy_poll: Duration,
     /// The bounds.
     pub limits: Limits,
     /// Whether the authentication method for tests is offered.
@@ -240,7 +246,8 @@ impl ServeArgs {
         let (placement, limits, store) = (self.placement(usable)?, self.limits()?, self.store.check()?);
         let (test_auth, auth) = (self.enable_test_auth, self.auth.clone());
         let max_memory = self.max_memory.bytes(allowed_memory())?;
-        Ok(Settings { listeners, placement, limits, test_auth, auth, store, max_memory })
+        let busy_poll = Duration::from_micros(self.busy_poll.into());
+        Ok(Settings { listeners, placement, busy_poll, limits, test_auth, auth, store, max_memory })
     }
 
     fn placement(&self, usable: &[usize]) -> Result<Vec<usize>, String> {

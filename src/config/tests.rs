@@ -128,6 +128,8 @@ fn shards_are_pinned_in_turn_to_the_named_cores() {
     assert_eq!(check(&["--cores", "1,3"]).unwrap().placement, [1, 3]);
     assert_eq!(check(&["--cores", "1,3", "--shards", "5"]).unwrap().placement, [1, 3, 1, 3, 1]);
     assert_eq!(check(&["--shards", "2"]).unwrap().placement, [0, 1]);
+    assert_eq!(check(&[]).unwrap().busy_poll.as_micros(), 0);
+    assert_eq!(check(&["--busy-poll", "50"]).unwrap().busy_poll.as_micros(), 50);
     let many: Vec<usize> = (0..200).collect();
     assert!(check_on(&[], &many).unwrap_err().contains("--shards 128"));
 }

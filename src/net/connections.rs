@@ -173,6 +173,12 @@ impl Connections {
         Ok(())
     }
 
+    /// Puts everything to the kernel; whether something has completed.
+    pub fn has_news(&mut self) -> io::Result<bool> {
+        self.ring.submit(Wait::No)?;
+        Ok(self.ring.has_completions())
+    }
+
     fn harvest(&mut self) {
         let Connections { ring, control, inbox, .. } = self;
         ring.harvest(COMPLETIONS_PER_TURN, |completion| {

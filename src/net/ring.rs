@@ -289,6 +289,11 @@ impl Ring {
         self.ring.submission().taskrun()
     }
 
+    /// Something has completed that was not taken.
+    pub fn has_completions(&mut self) -> bool {
+        !self.ring.completion().is_empty()
+    }
+
     /// Something was asked that the kernel has not been told.
     pub fn has_backlog(&self) -> bool {
         !self.backlog.is_empty()

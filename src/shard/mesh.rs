@@ -224,13 +224,18 @@ impl<E, C> Port<E, C> {
         let sleeping = &self.doorbells[self.shard].sleeping;
         sleeping.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        let found = !self.commands.is_empty()
-            || self.inbound.iter().flatten().any(|consumer| !consumer.is_empty())
-            || blocked.iter().any(|&peer| self.outbound[peer].as_ref().is_some_and(|ring| !ring.is_full()));
+        let found = self.has_mail(blocked);
         if found {
             sleeping.store(false, Ordering::Relaxed);
         }
         !found
+    }
+
+    /// Something was left for this shard, or a peer whose ring was full has room again.
+    pub fn has_mail(&self, blocked: &[usize]) -> bool {
+        !self.commands.is_empty()
+            || self.inbound.iter().flatten().any(|consumer| !consumer.is_empty())
+            || blocked.iter().any(|&peer| self.outbound[peer].as_ref().is_some_and(|ring| !ring.is_full()))
     }
 
     /// This shard is awake: nobody needs to ring.

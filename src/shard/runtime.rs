@@ -66,6 +66,8 @@ pub struct ShardConfig {
     pub start: Instant,
     /// Where questions go.
     pub questions: Sender<Asked>,
+    /// How long it looks for news before it sleeps.
+    pub busy_poll: Duration,
 }
 
 /// A question of a shard, on its way to an ordinary thread that answers with [`Command::Answer`].
@@ -151,11 +153,12 @@ struct Shard {
     /// When a shutdown that was asked for must be over.
     stop_by: Option<Time>,
     questions: Questions,
+    busy_poll: Duration,
 }
 
 impl Shard {
     fn new(config: ShardConfig) -> io::Result<Shard> {
-        let ShardConfig { core, listeners, doors, port, open, start, store, questions } = config;
+        let ShardConfig { core, listeners, doors, port, open, start, store, questions, busy_poll } = config;
         let now = clock(start);
         let (limits, shard) = (core.limits.clone(), core.shard);
         let mut questions = Questions { shard, sender: questions, wishes: None };
@@ -185,6 +188,7 @@ impl Shard {
             shard,
             stop_by: None,
             questions,
+            busy_poll,
         })
     }
 
@@ -197,7 +201,7 @@ impl Shard {
     }
 
     fn turn(&mut self) -> io::Result<()> {
-        let wait = self.how_long();
+        let wait = self.how_long()?;
         self.connections.wait(wait, self.core.wants_input())?;
         self.port.wake_up();
         // What came while we were waking, in the order in which it came: first bytes, then what others made of theirs.
@@ -240,7 +244,7 @@ impl Shard {
     }
 
     /// Until when the ring may wait for a completion.
-    fn how_long(&mut self) -> Wait {
+    fn how_long(&mut self) -> io::Result<Wait> {
         let work = self.more_envelopes
             || !self.dirty.is_empty()
             || self.connections.is_busy()
@@ -253,13 +257,28 @@ impl Shard {
         };
         let deadline = deadline.min(stop);
         self.due = deadline.max(self.now);
-        if work || deadline <= self.now || !self.port.fall_asleep(&self.blocked) {
-            return Wait::No;
+        if work || deadline <= self.now || self.has_news(deadline)? || !self.port.fall_asleep(&self.blocked) {
+            return Ok(Wait::No);
         }
-        match deadline {
+        Ok(match deadline {
             Time::NEVER => Wait::Forever,
             _ => Wait::For(Duration::from_millis(deadline.since(self.now))),
+        })
+    }
+
+    /// Whether something comes while we look for it instead of sleeping. Nobody rings a shard that looks.
+    fn has_news(&mut self, deadline: Time) -> io::Result<bool> {
+        if self.busy_poll.is_zero() {
+            return Ok(false);
         }
+        let begun = Instant::now();
+        while begun.elapsed() < self.busy_poll && clock(self.start) < deadline {
+            if self.connections.has_news()? || self.port.has_mail(&self.blocked) {
+                return Ok(true);
+            }
+            std::hint::spin_loop();
+        }
+        Ok(false)
     }
 
     /// Timers that have run out, and input that was put off.
