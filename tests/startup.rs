@@ -221,6 +221,26 @@ fn there_is_room_for_connections_before_they_come() {
     assert!(size.trim().parse::<u32>().unwrap() > 3000, "{size}");
 }
 
+/// With a time to look for news that is short and one that is longer than most pauses here.
+#[test]
+fn shards_that_look_for_news_before_they_sleep_miss_nothing() {
+    for looking in ["1", "10000"] {
+        let broker = Broker::start(3, &["--busy-poll", looking]);
+        let mut subscribers: Vec<Client> = (0..6).map(|_| Client::new(&broker, Version::V5)).collect();
+        subscribers.iter_mut().for_each(|subscriber| subscriber.subscribe("news/#", 1));
+        let mut publisher = Client::new(&broker, Version::V4);
+        for n in 0..30 {
+            publisher.publish("news/today", n % 2, n.to_string());
+            for subscriber in &mut subscribers {
+                subscriber.expect_message("news/today", n.to_string());
+            }
+        }
+        broker.signal(Signal::TERM);
+        drop((subscribers, publisher));
+        assert_eq!(broker.wait_for_exit().code(), Some(0));
+    }
+}
+
 #[test]
 fn after_a_shutdown_the_port_is_free_again() {
     let broker = Broker::start(2, &[]);
