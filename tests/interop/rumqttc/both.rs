@@ -44,11 +44,11 @@ fn the_two_versions_talk_to_each_other() {
         let mut new = peer(broker, Version::V5_0);
         old.subscribe(&topic, 1);
         new.subscribe(&topic, 1);
+        // Two publishers have no order between them ([MQTT-4.6.0-6] is about one): the first is heard before the second.
         old.publish(&topic, 1, "from 3.1.1");
+        assert_eq!([old.payloads(1), new.payloads(1)], [["from 3.1.1"], ["from 3.1.1"]]);
         new.publish(&topic, 1, "from 5.0");
-        for peer in [&mut old, &mut new] {
-            assert_eq!(peer.payloads(2), ["from 3.1.1", "from 5.0"]);
-        }
+        assert_eq!([old.payloads(1), new.payloads(1)], [["from 5.0"], ["from 5.0"]]);
     });
 }
 
