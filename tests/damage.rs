@@ -91,16 +91,6 @@ fn kind(inner: &Path) -> String {
     }
 }
 
-fn files_below(path: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(path).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { files.extend(files_below(&path)) } else { files.push(path) }
-    }
-    files.sort();
-    files
-}
-
 /// Another directory with the same files: tables, which are large and written once, are linked, others copied.
 fn twin(original: &Place) -> Place {
     let twin = Place::new();

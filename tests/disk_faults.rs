@@ -86,6 +86,13 @@ impl Scene {
         assert!(missing.is_empty(), "acknowledged and lost: {missing:?}; {}", broker.said());
     }
 
+    /// The power is cut, and everything that was acknowledged is there all the same.
+    #[track_caller]
+    fn check_after_a_cut(&self, broker: Broker) {
+        self.cut(broker);
+        self.check(&self.start());
+    }
+
     /// Numbers of all messages that the session has kept.
     fn received(&self, broker: &Broker) -> Vec<u32> {
         let mut client = Client::connect(broker, &self.reader);
@@ -135,9 +142,7 @@ fn what_was_on_its_way_when_a_flush_fails_is_not_acknowledged_and_the_rest_is_ke
     assert!(!scene.disk.is_asked_for("eio"), "no flush failed");
     let broker = scene.healed(broker);
     assert!(scene.publish(&broker, 30));
-    scene.cut(broker);
-    let broker = scene.start();
-    scene.check(&broker);
+    scene.check_after_a_cut(broker);
 }
 
 #[test]
@@ -156,9 +161,7 @@ fn a_full_disk_is_told_and_costs_nothing_that_was_acknowledged() {
     scene.disk.end("enospc");
     let broker = scene.healed(broker);
     assert!(scene.publish(&broker, 30));
-    scene.cut(broker);
-    let broker = scene.start();
-    scene.check(&broker);
+    scene.check_after_a_cut(broker);
 }
 
 #[test]

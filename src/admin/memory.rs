@@ -90,7 +90,7 @@ impl Watch {
         if pressure != before {
             say(before, &self.memory, cap);
         }
-        if pressure != before || self.told_at.elapsed() >= patience || self.memory.most == 0 {
+        if pressure != before || self.told_at.elapsed() >= patience {
             self.told_at = Instant::now();
             self.told.fill(false);
         }

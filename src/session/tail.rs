@@ -75,14 +75,19 @@ impl Outgoing {
         self.tail.is_some()
     }
 
+    /// Puts a delivery behind those in memory.
+    fn push_queued(&mut self, delivery: Delivery) {
+        self.queued_bytes += delivery.message.size();
+        self.queue.push_back(delivery);
+    }
+
     /// Puts a delivery behind all others. A stored one for which `window` has no room is let go of: it is on the disk.
     pub(super) fn append(&mut self, delivery: Delivery, window: Window) {
         let bytes = delivery.message.size();
         let must_stay = delivery.group.is_some() || delivery.position == 0;
         if self.tail.is_none() && (must_stay || window.has_room((self.queue.len(), self.queued_bytes), bytes))
         {
-            self.queued_bytes += bytes;
-            return self.queue.push_back(delivery);
+            return self.push_queued(delivery);
         }
         let tail = self.tail.get_or_insert_with(|| Box::new(Tail::new(delivery.position)));
         debug_assert!(delivery.position > tail.last, "what goes behind a tail is stored, and in order");
@@ -125,29 +130,27 @@ impl Outgoing {
 
     /// What was asked for: all of the tail before `next`. Returns how many of it are missing.
     pub fn take_found(&mut self, found: Vec<Delivery>, next: u64) -> usize {
-        let Some(tail) = &mut self.tail else { return 0 };
+        let Some(mut tail) = self.tail.take() else { return 0 };
         tail.is_asked = false;
         tail.from = next;
         for delivery in found {
             while let Some(before) = tail.pop_behind(delivery.position) {
-                self.queued_bytes += before.message.size();
-                self.queue.push_back(before);
+                self.push_queued(before);
             }
             let bytes = delivery.message.size();
             tail.messages = tail.messages.checked_sub(1).expect("as many as were counted");
             tail.bytes = tail.bytes.checked_sub(bytes).expect("as many bytes as were counted");
-            self.queued_bytes += bytes;
-            self.queue.push_back(delivery);
+            self.push_queued(delivery);
         }
         let is_over = tail.messages == 0 || next > tail.last;
         while let Some(before) = tail.pop_behind(if is_over { u64::MAX } else { next }) {
-            self.queued_bytes += before.message.size();
-            self.queue.push_back(before);
+            self.push_queued(before);
         }
-        if !is_over {
-            return 0;
+        if is_over {
+            return tail.messages;
         }
-        self.tail.take().map_or(0, |tail| tail.messages)
+        self.tail = Some(tail);
+        0
     }
 
     /// Takes out what stays in memory among the tail.
@@ -172,10 +175,7 @@ impl Outgoing {
         self.last_position = self.last_position.max(delivery.position);
         match self.tail.as_mut().filter(|tail| tail.from < delivery.position) {
             Some(tail) => tail.push_behind(delivery),
-            None => {
-                self.queued_bytes += delivery.message.size();
-                self.queue.push_back(delivery);
-            }
+            None => self.push_queued(delivery),
         }
     }
 

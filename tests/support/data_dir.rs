@@ -86,3 +86,14 @@ pub fn resume(broker: &Broker, connect: &Connect) -> Client {
     assert!(present, "the session is there");
     client
 }
+
+/// All files below a folder, in order.
+pub fn files_below(path: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(files_below(&path)) } else { files.push(path) }
+    }
+    files.sort();
+    files
+}

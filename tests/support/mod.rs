@@ -31,7 +31,7 @@ pub use broker::{
 };
 pub use client::Client;
 pub use connect::{Connect, Will};
-pub use data_dir::{Place, kill, resume, sync, sync_all};
+pub use data_dir::{Place, files_below, kill, resume, sync, sync_all};
 pub use delivery::{END, NO_LOCAL, RETAIN_AS_PUBLISHED, RETAIN_IF_NEW, RETAIN_NEVER, payloads, settle};
 pub use packet::{
     Ack, Kind, Packet, Publish, ack, auth, disconnect, ping, publish, subscribe, subscribe_with, unsubscribe,

@@ -246,7 +246,7 @@ impl Transport {
         let Scratch { plain, buffers, .. } = scratch;
         buffers.lend(&mut self.wire);
         let count = in_reach(output).min(SEALED_AT_ONCE);
-        if self.tls.is_none() {
+        let Some(tls) = &mut self.tls else {
             // The end of what was announced first.
             let count = if self.announced > 0 { count.min(self.announced) } else { count };
             if self.announced == 0 && self.websocket.is_some() {
@@ -257,13 +257,10 @@ impl Transport {
             output.advance(count);
             self.follow(count.min(self.announced));
             return true;
-        }
-        let sealed = match (&mut self.tls, output.single()) {
-            (None, _) => unreachable!("just seen"),
-            (Some(tls), Some(piece)) if self.websocket.is_none() => {
-                tls.seal(&piece[..count], self.wire.tail())
-            }
-            (Some(tls), _) => {
+        };
+        let sealed = match output.single() {
+            Some(piece) if self.websocket.is_none() => tls.seal(&piece[..count], self.wire.tail()),
+            _ => {
                 plain.clear();
                 if self.websocket.is_some() {
                     websocket::push_header(count, plain);

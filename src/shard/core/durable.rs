@@ -32,6 +32,12 @@ struct Open {
     after: Vec<Op>,
 }
 
+impl Open {
+    fn new(unit: u64, is_root: bool) -> Open {
+        Open { unit, is_root, in_order: false, forwarded: 0, ops: Vec::new(), after: Vec::new() }
+    }
+}
+
 /// The shard's side of the store.
 pub(super) struct Store {
     pub wall: Wall,
@@ -224,14 +230,7 @@ impl Core {
             return false;
         }
         let unit = store.shard | (store.units + 1);
-        store.open = Some(Open {
-            unit,
-            is_root: true,
-            in_order: false,
-            forwarded: 0,
-            ops: Vec::new(),
-            after: Vec::new(),
-        });
+        store.open = Some(Open::new(unit, true));
         true
     }
 
@@ -246,14 +245,7 @@ impl Core {
     pub(super) fn begin_part(&mut self, unit: u64) -> bool {
         let Some(store) = self.store.as_mut().filter(|_| unit > 0) else { return false };
         assert!(store.open.is_none(), "an envelope is opened when nothing else is in progress");
-        store.open = Some(Open {
-            unit,
-            is_root: false,
-            in_order: false,
-            forwarded: 0,
-            ops: Vec::new(),
-            after: Vec::new(),
-        });
+        store.open = Some(Open::new(unit, false));
         true
     }
 

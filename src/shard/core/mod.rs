@@ -243,8 +243,8 @@ pub struct Core {
     counters: Counters,
     sys: Sys,
     stopping: Stopping,
-    /// Shards that have sent their last wills.
-    peers_without_wills: u8,
+    /// Other shards that have sent their last wills.
+    wills_sent: u8,
     /// Ends a shutdown that others hold up.
     shutdown_timer: Option<TimerId>,
     notices: Notices,
@@ -289,7 +289,7 @@ impl Core {
             counters: Counters::default(),
             sys: Sys::new(shards),
             stopping: Stopping::No,
-            peers_without_wills: 0,
+            wills_sent: 0,
             shutdown_timer: None,
             notices: Notices::default(),
             store: None,

@@ -45,12 +45,12 @@ impl Core {
 
     /// Another shard's wills are all here: rings keep the order.
     pub(super) fn handle_wills_sent(&mut self, now: Time) {
-        self.peers_without_wills += 1;
+        self.wills_sent += 1;
         self.end_if_wills_are_sent(now);
     }
 
     fn end_if_wills_are_sent(&mut self, now: Time) {
-        if self.stopping == Stopping::Wills && self.peers_without_wills == self.shards - 1 {
+        if self.stopping == Stopping::Wills && self.wills_sent == self.shards - 1 {
             self.end_shutdown(now);
         }
     }
@@ -74,9 +74,6 @@ impl Core {
 
     /// Tells version 5 clients why they are closed (0x8B), and closes all.
     pub(super) fn end_shutdown(&mut self, now: Time) {
-        if self.stopping == Stopping::Done {
-            return;
-        }
         if let Some(timer) = self.shutdown_timer.take() {
             self.timers.cancel(timer);
         }

@@ -189,11 +189,11 @@ pub(super) fn send_sealed(
                 return sent;
             }
             transport.follow(before - output.len());
-            if sent == Sent::All && output.is_empty() && transport.wire().is_empty() {
-                transport.drained(scratch);
+            if sent == Sent::Blocked {
                 return sent;
             }
-            if sent == Sent::Blocked {
+            if output.is_empty() && transport.wire().is_empty() {
+                transport.drained(scratch);
                 return sent;
             }
             continue;

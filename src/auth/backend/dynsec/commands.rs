@@ -191,7 +191,7 @@ fn put_role(roles: &mut Vec<RoleRef>, state: &State, fields: &Fields<'_>) -> Res
     }
     roles.retain(|role| role.rolename != rolename);
     roles.push(RoleRef { rolename, priority: fields.priority(NO_PRIORITY)? });
-    roles.sort_by_key(RoleRef::rank);
+    roles.sort_by(RoleRef::order);
     Ok(())
 }
 

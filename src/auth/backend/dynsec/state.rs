@@ -5,6 +5,7 @@ use crate::auth::rule::Pattern;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -40,9 +41,9 @@ pub struct RoleRef {
 }
 
 impl RoleRef {
-    /// Where it stands among the roles of one client or group: by priority, then by name.
-    pub fn rank(&self) -> (i64, String) {
-        (-self.priority, self.rolename.clone())
+    /// The order among the roles of one client or group: by priority, then by name.
+    pub fn order(&self, other: &RoleRef) -> Ordering {
+        other.priority.cmp(&self.priority).then_with(|| self.rolename.cmp(&other.rolename))
     }
 }
 
@@ -308,7 +309,7 @@ impl State {
             self.roles.iter().map(|(name, role)| (name.as_str(), Arc::new(compile_role(role)))).collect();
         let in_order = |refs: &[RoleRef]| -> Vec<Arc<Role>> {
             let mut refs: Vec<&RoleRef> = refs.iter().collect();
-            refs.sort_by_key(|role| role.rank());
+            refs.sort_by(|one, other| one.order(other));
             refs.iter().filter_map(|role| roles.get(role.rolename.as_str()).cloned()).collect()
         };
         let mut groups: BTreeMap<&str, Vec<(i64, &Group)>> = BTreeMap::new();
