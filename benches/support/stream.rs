@@ -1,8 +1,9 @@
 //! Message streams through the cores of one or more shards, without sockets: the same packets in the same order every
 //! time.
+use bytes::Bytes;
 use ringmq::auth::Origin;
 use ringmq::limits::Limits;
-use ringmq::shard::core::{Action, ConnId, Core, CoreConfig};
+use ringmq::shard::core::{Action, ConnId, Core, CoreConfig, LEND_FROM};
 use ringmq::shard::envelope::Socket;
 use ringmq::time::Time;
 use std::sync::Arc;
@@ -75,7 +76,7 @@ pub fn named(name: &str) -> Stream {
 /// A client that publishes one batch a round.
 struct Publisher {
     client: usize,
-    batch: Vec<u8>,
+    batch: Bytes,
     /// The PUBRELs of the batch.
     releases: Vec<u8>,
 }
@@ -203,7 +204,7 @@ impl Stream {
             let device = at * 7919 % messages;
             batch.extend(subscribe_packet(4, &format!("site/{}/device-{device}/state", device % 16), 0));
         }
-        stream.publishers.push(Publisher { client, batch, releases: Vec::new() });
+        stream.publishers.push(Publisher { client, batch: batch.into(), releases: Vec::new() });
         stream.deliveries = 100;
         stream.ready()
     }
@@ -243,7 +244,7 @@ impl Stream {
 
     fn publish(&mut self, version: u8, topics: &[String], batch: usize, payload: usize) {
         let client = self.connect(version);
-        let mut publisher = Publisher { client, batch: Vec::new(), releases: Vec::new() };
+        let (mut packets, mut releases) = (Vec::new(), Vec::new());
         for at in 0..batch {
             let mut body = Vec::new();
             text(&mut body, &topics[at % topics.len()]);
@@ -256,10 +257,10 @@ impl Stream {
                 body.extend_from_slice(self.properties);
             }
             body.extend((0..payload).map(|at| at as u8));
-            publisher.batch.extend(packet(0x30 | self.qos << 1 | self.retain, &body));
-            publisher.releases.extend(packet(0x62, &id));
+            packets.extend(packet(0x30 | self.qos << 1 | self.retain, &body));
+            releases.extend(packet(0x62, &id));
         }
-        self.publishers.push(publisher);
+        self.publishers.push(Publisher { client, batch: packets.into(), releases });
     }
 
     fn ready(mut self) -> Stream {
@@ -273,7 +274,11 @@ impl Stream {
     pub fn round(&mut self) {
         for publisher in &self.publishers {
             let (shard, conn) = self.clients[publisher.client];
-            self.cores[shard].handle_bytes(NOW, conn, &publisher.batch);
+            if publisher.batch.len() >= LEND_FROM {
+                self.cores[shard].handle_lent(NOW, conn, publisher.batch.clone());
+            } else {
+                self.cores[shard].handle_bytes(NOW, conn, &publisher.batch);
+            }
         }
         self.settle();
         match self.qos {
@@ -361,6 +366,7 @@ fn flush(core: &mut Core) {
         core.count_sent(unsent);
         core.handle_drained(NOW, conn);
     }
+    core.give_back_lent();
 }
 
 fn subscribe_packet(version: u8, filter: &str, qos: u8) -> Vec<u8> {

@@ -114,7 +114,7 @@ impl Broker {
             left -= bytes.len();
             said.into_iter().for_each(|said| peer.received.hear(said));
             let now = self.now;
-            self.core(shard).handle_bytes(now, conn, &bytes);
+            self.core(shard).handle_lent(now, conn, bytes.into());
             self.act(shard);
         }
     }

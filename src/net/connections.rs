@@ -9,13 +9,18 @@ use super::event::{Event, Input};
 use super::linger::Linger;
 use super::ring::{Completion, Lent, Op, Payload, Ring, Token, Wait};
 use super::send::{Sent, send, send_both};
-use crate::shard::core::{CloseCause, ConnId};
+use super::slot::{
+    ARMED, BLOCKED, BROKEN, CANCELLING, CHANGED, ENDED, ESTABLISHED, FAILED, HELD, LEAVING, PAUSED, SEALED,
+    Slot,
+};
+use crate::shard::core::{CloseCause, ConnId, LEND_FROM};
 use crate::shard::output::Output;
 use crate::time::Time;
+use bytes::Bytes;
 use rustix::net::{Shutdown, shutdown};
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -27,61 +32,6 @@ const MAX_INBOX: usize = 4096;
 /// Bytes that came for a paused connection before the kernel knew; at the bound the connection is ended. The kernel
 /// cannot reach it: it is told in the same turn, and has no more buffers than this for one.
 const MAX_HELD: usize = 2 * super::ring::RECEIVE_MEMORY;
-
-/// A receive is in flight.
-const ARMED: u16 = 1;
-/// Its cancellation was asked for.
-const CANCELLING: u16 = 1 << 1;
-/// Not to be read.
-const PAUSED: u16 = 1 << 2;
-/// Receive is multishot.
-const ESTABLISHED: u16 = 1 << 3;
-/// A poll for room is in flight.
-const BLOCKED: u16 = 1 << 4;
-/// Sending failed. It is still read to its end: a DISCONNECT may be waiting there, and the will depends on it.
-const BROKEN: u16 = 1 << 5;
-/// Bytes are held.
-const HELD: u16 = 1 << 6;
-/// Named in `changed`.
-const CHANGED: u16 = 1 << 7;
-/// To be given up once nothing is in flight.
-const LEAVING: u16 = 1 << 8;
-/// The end was seen behind held bytes, or while paused.
-const ENDED: u16 = 1 << 9;
-/// Like `ENDED`, by an error.
-const FAILED: u16 = 1 << 10;
-
-/// A transport stands between the socket and the core.
-const SEALED: u16 = 1 << 11;
-
-/// One connection; 12 bytes.
-#[derive(Default)]
-struct Slot {
-    socket: Option<OwnedFd>,
-    generation: u32,
-    flags: u16,
-    /// Number of the listener that accepted it.
-    listener: u16,
-}
-
-impl Slot {
-    fn has(&self, flags: u16) -> bool {
-        self.flags & flags != 0
-    }
-    fn set(&mut self, flags: u16) {
-        self.flags |= flags;
-    }
-    fn clear(&mut self, flags: u16) {
-        self.flags &= !flags;
-    }
-    fn raw(&self) -> RawFd {
-        self.socket.as_ref().map_or(-1, AsRawFd::as_raw_fd)
-    }
-}
-
-/// What one connection costs here.
-#[cfg(test)]
-pub(super) const SLOT_BYTES: usize = size_of::<Slot>();
 
 /// The sockets of one shard, and their ring.
 pub struct Connections {
@@ -550,6 +500,14 @@ impl Connections {
         match input {
             Input::Lent(lent) => self.ring.bytes(lent),
             Input::Held(held) => held,
+        }
+    }
+
+    /// The same as something that may be kept until the end of the turn, where that is worth it.
+    pub fn lend(&self, input: &Input) -> Option<Bytes> {
+        match input {
+            Input::Lent(lent) if lent.len() >= LEND_FROM => Some(self.ring.lend(lent)),
+            _ => None,
         }
     }
 

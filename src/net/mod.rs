@@ -10,6 +10,7 @@ pub mod listener;
 pub mod probe;
 pub mod ring;
 pub mod send;
+mod slot;
 pub mod transport;
 pub mod transports;
 pub mod warn;

@@ -1,33 +1,25 @@
-//! A safe face for one `io_uring`: the only file that talks to the kernel's rings.
+//! A safe face for one `io_uring`: what is asked of the kernel and what it answers.
 //!
 //! No operation submitted here carries a pointer into our memory except the registered receive buffers, which live
 //! as long as the ring. What a [`Token`] says is only a number to the kernel: a late completion of a socket that is
 //! long closed is recognised by its generation and dropped.
 #![allow(unsafe_code)]
-use io_uring::types::{BufRingEntry, CancelBuilder, Fd, IOU_PBUF_RING_INC, SubmitArgs, Timespec};
+mod buffers;
+
+use buffers::{Buffers, GROUP};
+pub use buffers::{Lent, RECEIVE_MEMORY};
+use bytes::Bytes;
+use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 /// Submissions the kernel is told of in one call; more wait in a queue of ours until the next call.
 const SUBMISSIONS: u32 = 1024;
 /// Completions the kernel keeps for us before it has to keep them elsewhere (it drops none).
 const COMPLETIONS: u32 = 8192;
-/// Memory of one ring's receive buffers, bytes. Touched only as far as the load needs it.
-pub const RECEIVE_MEMORY: usize = 4 << 20;
-/// One receive buffer, where the kernel fills a buffer piece by piece (many receives share it).
-const SHARED_BUFFER: usize = 64 << 10;
-/// One receive buffer, where every receive takes a whole one.
-const WHOLE_BUFFER: usize = 4 << 10;
-/// The share of the buffers that is lent at first; the same share is added whenever they ran out.
-const FIRST_SHARE: usize = 8;
-/// The one buffer group of a ring.
-const GROUP: u16 = 0;
 /// Sets of ring flags that are tried, best first.
 const FLAG_SETS: usize = 3;
 /// Since this kernel completions of one buffer come in the order in which it was filled; before, a deferred
@@ -81,26 +73,6 @@ impl Token {
             _ => Op::Cancel,
         };
         Token { op, slot: data as u32 & (Token::MAX_SLOT - 1), generation: (data >> 32) as u32 }
-    }
-}
-
-/// Received bytes, still in the ring's buffer: read with [`Ring::bytes`], given back with [`Ring::recycle`].
-/// One that is dropped instead costs the ring that buffer.
-#[derive(Debug)]
-pub struct Lent {
-    buffer: u16,
-    offset: u32,
-    len: u32,
-}
-
-impl Lent {
-    /// Bytes received.
-    pub fn len(&self) -> usize {
-        self.len as usize
-    }
-    /// Nothing was received.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 }
 
@@ -235,6 +207,7 @@ impl Ring {
     /// Tells the kernel what was asked since the last call, closes what was given up, and waits.
     /// An error is one that the ring does not survive.
     pub fn submit(&mut self, wait: Wait) -> io::Result<()> {
+        self.buffers.provide_released();
         while !self.backlog.is_empty() {
             while let Some(entry) = self.backlog.pop_front() {
                 if !self.push_now(&entry) {
@@ -330,6 +303,12 @@ impl Ring {
         self.buffers.bytes(lent)
     }
 
+    /// The received bytes as something that can be kept. The buffer is received into again when it was given back and
+    /// nothing is kept of it any more.
+    pub fn lend(&self, lent: &Lent) -> Bytes {
+        self.buffers.share(lent)
+    }
+
     /// Gives the buffer of received bytes back.
     pub fn recycle(&mut self, lent: Lent) {
         self.buffers.recycle(lent);
@@ -379,144 +358,6 @@ fn kernel_release() -> Option<(u32, u32)> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
-}
-
-/// One receive buffer as we know it.
-#[derive(Clone, Copy, Default)]
-struct BufferState {
-    /// Bytes the kernel filled so far.
-    filled: u32,
-    /// Pieces of it that are out.
-    lent: u32,
-    /// The kernel is done with it.
-    finished: bool,
-}
-
-/// The receive buffers, and the ring in which the kernel finds them.
-struct Buffers {
-    /// What the kernel reads: a page-aligned array of `states.len()` entries.
-    entries: NonNull<BufRingEntry>,
-    /// The buffers, one after the other.
-    memory: NonNull<u8>,
-    size: usize,
-    tail: u16,
-    /// Buffers in circulation; the others have never been lent.
-    circulating: usize,
-    states: Vec<BufferState>,
-}
-
-impl Buffers {
-    /// Allocates, registers with `ring`, and lends the first share. `sharing`: let one buffer serve many receives.
-    fn register(ring: &IoUring, sharing: bool) -> io::Result<Buffers> {
-        if sharing {
-            match Buffers::register_sized(ring, SHARED_BUFFER, IOU_PBUF_RING_INC as u16) {
-                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
-                outcome => return outcome,
-            }
-        }
-        Buffers::register_sized(ring, WHOLE_BUFFER, 0)
-    }
-
-    fn register_sized(ring: &IoUring, size: usize, flags: u16) -> io::Result<Buffers> {
-        let count = RECEIVE_MEMORY / size;
-        let mut buffers = Buffers {
-            entries: allocate(entries_layout(count)).cast(),
-            memory: allocate(memory_layout()),
-            size,
-            tail: 0,
-            circulating: 0,
-            states: vec![BufferState::default(); count],
-        };
-        // SAFETY: the entries are page-aligned, `count` of them, and are freed only after the ring is gone.
-        unsafe {
-            let address = buffers.entries.as_ptr() as u64;
-            ring.submitter().register_buf_ring_with_flags(address, count as u16, GROUP, flags)?;
-        }
-        buffers.grow();
-        Ok(buffers)
-    }
-
-    /// Puts another share of the buffers into circulation, if there is one left.
-    fn grow(&mut self) {
-        let until = (self.circulating + self.states.len() / FIRST_SHARE).min(self.states.len());
-        for id in self.circulating..until {
-            self.provide(id as u16);
-        }
-        self.circulating = until;
-    }
-
-    /// Gives buffer `id` to the kernel.
-    fn provide(&mut self, id: u16) {
-        self.states[id as usize] = BufferState::default();
-        let index = self.tail as usize & (self.states.len() - 1);
-        self.tail = self.tail.wrapping_add(1);
-        // SAFETY: `index` is within the array, the address within the buffers. The kernel does not read this entry
-        // before the tail says so: there are as many entries as buffers, and this buffer is ours.
-        unsafe {
-            let entry = &mut *self.entries.as_ptr().add(index);
-            entry.set_addr(self.memory.as_ptr().add(id as usize * self.size) as u64);
-            entry.set_len(self.size as u32);
-            entry.set_bid(id);
-            let tail = BufRingEntry::tail(self.entries.as_ptr()).cast::<AtomicU16>();
-            (*tail).store(self.tail, Ordering::Release);
-        }
-    }
-
-    /// The kernel put `result` bytes into buffer `id`; `more`: it will go on behind them.
-    fn lend(&mut self, id: u16, result: i32, more: bool) -> Lent {
-        let state = &mut self.states[id as usize];
-        let len = result.max(0) as u32;
-        let offset = state.filled;
-        state.filled += len;
-        assert!(state.filled as usize <= self.size, "the kernel filled a buffer beyond its end");
-        state.lent += 1;
-        state.finished = !more;
-        Lent { buffer: id, offset, len }
-    }
-
-    fn bytes(&self, lent: &Lent) -> &[u8] {
-        let start = lent.buffer as usize * self.size + lent.offset as usize;
-        // SAFETY: the range lies within one buffer (asserted when it was lent) and was written by the kernel before
-        // the completion that made `lent`; the kernel writes there again only after the buffer was provided anew,
-        // which needs `lent` back. The memory was zeroed at the start, so all of it is initialised.
-        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().add(start), lent.len as usize) }
-    }
-
-    fn recycle(&mut self, lent: Lent) {
-        let state = &mut self.states[lent.buffer as usize];
-        state.lent -= 1;
-        if state.lent == 0 && state.finished {
-            self.provide(lent.buffer);
-        }
-    }
-}
-
-impl Drop for Buffers {
-    /// Runs after the ring was closed. Receives run in the thread that owns the ring, when it enters the kernel:
-    /// it is here instead, so none is copying into this memory, and a closed ring starts none.
-    fn drop(&mut self) {
-        // SAFETY: both were allocated with exactly these layouts and nothing refers to them any more.
-        unsafe {
-            dealloc(self.entries.as_ptr().cast(), entries_layout(self.states.len()));
-            dealloc(self.memory.as_ptr(), memory_layout());
-        }
-    }
-}
-
-/// Panics only if the constants of this file contradict each other.
-fn entries_layout(count: usize) -> Layout {
-    Layout::from_size_align(count * size_of::<BufRingEntry>(), 4096).expect("a layout of constants")
-}
-
-/// Panics only if the constants of this file contradict each other.
-fn memory_layout() -> Layout {
-    Layout::from_size_align(RECEIVE_MEMORY, 4096).expect("a layout of constants")
-}
-
-fn allocate(layout: Layout) -> NonNull<u8> {
-    // SAFETY: the layout's size is not zero.
-    let memory = unsafe { alloc_zeroed(layout) };
-    NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout))
 }
 
 #[cfg(test)]

@@ -126,7 +126,7 @@ fn output(bytes: &[u8]) -> Output {
 
 #[test]
 fn an_idle_connection_costs_twelve_bytes() {
-    assert_eq!(super::connections::SLOT_BYTES, 12);
+    assert_eq!(super::slot::SLOT_BYTES, 12);
 }
 
 #[test]

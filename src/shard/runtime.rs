@@ -239,6 +239,7 @@ impl Shard {
         self.push_outboxes();
         self.port.ring_doorbells();
         self.flush();
+        self.core.give_back_lent();
         self.chronicle.write(&mut self.core, self.now);
         Ok(())
     }
@@ -328,7 +329,10 @@ impl Shard {
                 Event::Received(conn, input) => {
                     let bytes = self.connections.bytes(&input);
                     budget = budget.saturating_sub(bytes.len());
-                    self.core.handle_bytes(self.now, conn, bytes);
+                    match self.connections.lend(&input) {
+                        Some(lent) => self.core.handle_lent(self.now, conn, lent),
+                        None => self.core.handle_bytes(self.now, conn, bytes),
+                    }
                     self.connections.recycle(input);
                 }
                 Event::Sealed(conn, input) => {

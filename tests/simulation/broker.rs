@@ -326,8 +326,9 @@ impl Broker {
     pub fn hand_all_in(&mut self, number: usize) {
         let pipe = &mut self.pipes[number];
         let Place::Open { shard, conn, .. } = pipe.place else { panic!("the pipe is not open") };
-        let bytes: Vec<u8> = pipe.up.drain(..).collect();
-        self.cores[shard].handle_bytes(self.now, conn, &bytes);
+        let bytes: Bytes = pipe.up.drain(..).collect();
+        self.cores[shard].handle_lent(self.now, conn, bytes);
+        self.cores[shard].give_back_lent();
         self.after_input(shard);
     }
 
@@ -355,8 +356,9 @@ impl Broker {
             self.by_conn.remove(&(shard, conn));
             self.cores[shard].handle_close(self.now, conn, cause);
         } else {
-            let bytes: Vec<u8> = pipe.up.drain(..most.min(pipe.up.len())).collect();
-            self.cores[shard].handle_bytes(self.now, conn, &bytes);
+            let bytes: Bytes = pipe.up.drain(..most.min(pipe.up.len())).collect();
+            self.cores[shard].handle_lent(self.now, conn, bytes);
+            self.cores[shard].give_back_lent();
         }
         self.after_input(shard);
     }

@@ -113,3 +113,45 @@ fn a_closed_socket_is_closed_only_after_the_kernel_knows_what_named_it() {
     assert!(ring.closing.is_empty());
     drop((twin, reused));
 }
+
+#[test]
+fn what_is_kept_of_a_buffer_stays_as_it_came() {
+    use std::io::Write;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut theirs = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (ours, _) = listener.accept().unwrap();
+    let mut ring = Ring::new().unwrap();
+    let name = Token { op: Op::Receive, slot: 0, generation: 5 };
+    ring.receive(ours.as_raw_fd(), name);
+    let (mut kept, mut received) = (std::collections::VecDeque::new(), 0);
+    // All buffers several times over, a few pieces of them always kept.
+    let expected = |at: usize| (at * 31 + at / 251) as u8;
+    while received < 4 * RECEIVE_MEMORY {
+        let piece: Vec<u8> = (received..received + 50_000).map(expected).collect();
+        theirs.write_all(&piece).unwrap();
+        let until = received + piece.len();
+        while received < until {
+            ring.submit(Wait::For(Duration::from_secs(30))).unwrap();
+            let mut completions = Vec::new();
+            ring.harvest(100, |completion| completions.push(completion));
+            for Completion { result, more, payload, .. } in completions {
+                if let Payload::Received(lent) = payload {
+                    kept.push_back((received, ring.lend(&lent)));
+                    received += lent.len();
+                    ring.recycle(lent);
+                } else {
+                    assert_eq!(result, -libc::ENOBUFS);
+                }
+                if !more {
+                    ring.receive(ours.as_raw_fd(), name);
+                }
+            }
+            if kept.len() > 5 {
+                let (from, bytes) = kept.pop_front().unwrap();
+                assert!((from..).zip(&bytes).all(|(at, byte)| *byte == expected(at)));
+            }
+        }
+    }
+    drop(ring);
+    assert!(kept.iter().all(|(from, bytes)| (*from..).zip(bytes).all(|(at, byte)| *byte == expected(at))));
+}

@@ -170,7 +170,9 @@ impl Core {
 
     fn close_socket(&mut self, conn: ConnId, connection: Connection) {
         let Connection { output, gated, .. } = connection;
-        self.closing.push_back((conn, gated.map_or(output, |gated| gated.ready)));
+        let mut output = gated.map_or(output, |gated| gated.ready);
+        output.keep_lent();
+        self.closing.push_back((conn, output));
         self.actions.push_back(Action::Close { conn });
     }
 

@@ -1,6 +1,7 @@
 //! From a message to a subscriber: straight into its connection's output, or into its session's queue.
 use super::Core;
 use super::connection::Connection;
+use super::lent::Uncopied;
 use crate::codec::{
     DeliveryHead, MAX_PACKET, PacketType, QoS, delivery_size, encode_delivery, encode_delivery_header,
 };
@@ -132,8 +133,15 @@ impl Core {
     }
 
     /// Appends a run as it came, where nothing in it has to change for this subscriber; false if something has, or if
-    /// it has packets of at least `most` bytes.
-    pub(super) fn deliver_run(&mut self, session_slot: u32, run: &Run<'_>, ids: &[u32], most: usize) -> bool {
+    /// it has packets of at least `most` bytes. `uncopied`: the run again.
+    pub(super) fn deliver_run(
+        &mut self,
+        session_slot: u32,
+        run: &Run<'_>,
+        ids: &[u32],
+        most: usize,
+        uncopied: Option<&Uncopied>,
+    ) -> bool {
         let Some(slot) = self.sessions[session_slot as usize].connection else {
             return true;
         };
@@ -147,7 +155,10 @@ impl Core {
         }
         self.counters.packets_sent[PacketType::Publish as usize] += u64::from(run.count);
         self.counters.publish_bytes_sent += run.payload_bytes;
-        connection.writer(slot, &mut self.buffers, &mut self.dirty).extend_from_slice(run.bytes);
+        match uncopied {
+            Some(run) => self.push_uncopied(slot, run),
+            None => connection.writer(slot, &mut self.buffers, &mut self.dirty).extend_from_slice(run.bytes),
+        }
         true
     }
 

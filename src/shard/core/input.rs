@@ -104,9 +104,10 @@ impl Core {
         if matches!(bytes[0], PUBLISH_QOS_1 | PUBLISH_QOS_2) && self.router.is_fresh(&route) {
             return self.receive_acknowledged_run(now, slot, &route, bytes);
         }
-        // What several get or other shards is shared when it is large: the ordinary way.
-        let is_lone = route.direct.len() == 1 && route.shards.is_empty() && route.groups.is_empty();
-        let longest = if is_lone { u32::MAX } else { SHARE_FROM as u32 };
+        // What several get or other shards is shared when it is large: the ordinary way, unless it is lent.
+        let is_here = route.shards.is_empty() && route.groups.is_empty();
+        let is_lone = route.direct.len() == 1 || self.lent(bytes).is_some();
+        let longest = if is_here && is_lone { u32::MAX } else { SHARE_FROM as u32 };
         let most = self.limits.max_packet.min(longest);
         let run = cut_run(bytes, connection.is_v5(), most, route.topic.as_bytes())?;
         if !self.router.is_fresh(&route) {

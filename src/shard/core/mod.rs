@@ -22,6 +22,7 @@ mod durable;
 mod hold;
 mod input;
 mod jail;
+mod lent;
 mod mesh;
 mod notice;
 mod permits;
@@ -63,6 +64,7 @@ use connection::Connection;
 use deadlines::Timer;
 use durable::Store;
 use hashbrown::HashTable;
+pub use lent::LEND_FROM;
 use notice::Notices;
 use registrar::Registrar;
 use retained::Retained;
@@ -240,6 +242,7 @@ pub struct Core {
     dirty: VecDeque<ConnId>,
     closing: VecDeque<(ConnId, Output)>,
     buffers: BufferPool,
+    lent: lent::Lent,
     counters: Counters,
     sys: Sys,
     stopping: Stopping,
@@ -286,6 +289,7 @@ impl Core {
             dirty: VecDeque::new(),
             closing: VecDeque::new(),
             buffers: BufferPool::default(),
+            lent: lent::Lent::default(),
             counters: Counters::default(),
             sys: Sys::new(shards),
             stopping: Stopping::No,

@@ -2,6 +2,7 @@
 use super::Core;
 use super::connect::BROKER_TOPICS;
 use super::input::Flow;
+use super::lent::{LEND_FROM, Uncopied};
 use crate::codec::{Ack, PacketType, Publish, QoS, ReasonCode};
 use crate::limits::QueuePolicy;
 use crate::router::{Route, When};
@@ -323,14 +324,16 @@ impl Core {
         if route.shards.is_empty() {
             self.counters.publishes_local += u64::from(run.count);
         }
+        let mut kept = None;
         for shard in route.shards {
-            let bytes = Bytes::copy_from_slice(run.bytes);
+            let bytes = kept.get_or_insert_with(|| Bytes::copy_from_slice(run.bytes)).clone();
             self.send(shard, Envelope::Run { bytes, v5: run.v5, publisher });
         }
         for group in &route.groups {
             self.share_run(now, *group, &route.topic, run, publisher);
         }
-        self.deliver_run_along(now, route, run, publisher);
+        let uncopied = self.lent(run.bytes);
+        self.deliver_run_along(now, route, run, publisher, uncopied);
     }
 
     /// A run that another shard's client published.
@@ -338,13 +341,27 @@ impl Core {
         let (topic, run) = Run::from_peer(bytes, v5).expect("a shard sends only what it has cut");
         let route = self.route(topic);
         match run.qos {
-            QoS::AtMostOnce => self.deliver_run_along(now, &route, &run, publisher),
+            QoS::AtMostOnce => {
+                let uncopied = (bytes.len() >= LEND_FROM).then(|| Uncopied::Shared(bytes.clone()));
+                self.deliver_run_along(now, &route, &run, publisher, uncopied);
+            }
             _ => self.deliver_acknowledged_run_along(now, &route, &run, publisher, Some(bytes.clone())),
         }
     }
 
-    fn deliver_run_along(&mut self, now: Time, route: &Route, run: &Run<'_>, publisher: SessionKey) {
+    /// To this shard's own subscribers. `uncopied`: the run again.
+    fn deliver_run_along(
+        &mut self,
+        now: Time,
+        route: &Route,
+        run: &Run<'_>,
+        publisher: SessionKey,
+        uncopied: Option<Uncopied>,
+    ) {
         self.spend(route, run.count, false);
+        // A payload that only one gets is copied once, whether it is shared or not.
+        let most = if route.direct.len() == 1 || uncopied.is_some() { usize::MAX } else { SHARE_FROM };
+        let mut left = Vec::new();
         for subscriber in &route.direct {
             if subscriber.when != When::Always {
                 let is_own = self.sessions[subscriber.session as usize].key == publisher;
@@ -352,14 +369,18 @@ impl Core {
                     continue;
                 }
             }
-            let ids = route.ids(subscriber);
-            // A payload that only one gets is copied once, whether it is shared or not.
-            let most = if route.direct.len() == 1 { usize::MAX } else { SHARE_FROM };
-            if self.deliver_run(subscriber.session, run, ids, most) {
-                continue;
+            if !self.deliver_run(subscriber.session, run, route.ids(subscriber), most, uncopied.as_ref()) {
+                left.push(subscriber);
             }
-            for payload in run.payloads() {
-                let publication = plain_publication(&route.topic, payload, QoS::AtMostOnce, publisher);
+        }
+        if left.is_empty() {
+            return;
+        }
+        // One publication for all of them, so that what is shared is shared once.
+        for payload in run.payloads() {
+            let publication = plain_publication(&route.topic, payload, QoS::AtMostOnce, publisher);
+            for subscriber in &left {
+                let ids = route.ids(subscriber);
                 self.deliver(now, subscriber.session, &publication, subscriber.qos, false, ids, None);
             }
         }

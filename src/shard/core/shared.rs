@@ -101,7 +101,7 @@ impl Core {
                         self.deliver_to_member(now, key, &publication(), 0);
                         continue;
                     };
-                    if member.id != 0 || !self.deliver_run(member.session, &packet, &[], SHARE_FROM) {
+                    if member.id != 0 || !self.deliver_run(member.session, &packet, &[], SHARE_FROM, None) {
                         self.deliver_to_chosen(now, key, &publication(), member);
                     }
                 }
