@@ -284,7 +284,7 @@ impl Ring {
                     Some(id) => Payload::Received(self.buffers.lend(id, result, cqueue::buffer_more(flags))),
                     None => {
                         if result == -libc::ENOBUFS {
-                            self.buffers.grow();
+                            self.buffers.handle_exhausted();
                         }
                         Payload::None
                     }

@@ -15,8 +15,12 @@ pub const RECEIVE_MEMORY: usize = 4 << 20;
 const SHARED_BUFFER: usize = 64 << 10;
 /// One receive buffer, where every receive takes a whole one.
 const WHOLE_BUFFER: usize = 4 << 10;
-/// The share of the buffers that is lent at first; the same share is added whenever they ran out.
-const FIRST_SHARE: usize = 8;
+/// The share of the buffers that is in circulation at first: as much as a turn takes in. The same share is added when they
+/// ran out and many had a little to say.
+const FIRST_SHARE: usize = 16;
+/// Mean bytes of a piece from which on few senders have filled the buffers. What they have to say can as well wait in the
+/// kernel: more buffers would only be cold ones.
+const LARGE_PIECE: usize = 8 << 10;
 /// The one buffer group of a ring.
 pub(super) const GROUP: u16 = 0;
 
@@ -103,6 +107,9 @@ pub(super) struct Buffers {
     states: Vec<BufferState>,
     /// Buffers that were given back, and of which something is kept.
     released: Vec<u16>,
+    /// Pieces since they ran out last, and their bytes.
+    pieces: usize,
+    piece_bytes: usize,
 }
 
 impl Buffers {
@@ -127,6 +134,8 @@ impl Buffers {
             circulating: 0,
             states: (0..count).map(|_| BufferState::default()).collect(),
             released: Vec::new(),
+            pieces: 0,
+            piece_bytes: 0,
         };
         // SAFETY: the entries are page-aligned, `count` of them, and are freed only after the ring is gone.
         unsafe {
@@ -137,8 +146,16 @@ impl Buffers {
         Ok(buffers)
     }
 
+    /// The kernel found none.
+    pub(super) fn handle_exhausted(&mut self) {
+        if self.piece_bytes < self.pieces * LARGE_PIECE {
+            self.grow();
+        }
+        (self.pieces, self.piece_bytes) = (0, 0);
+    }
+
     /// Puts another share of the buffers into circulation, if there is one left.
-    pub(super) fn grow(&mut self) {
+    fn grow(&mut self) {
         let until = (self.circulating + self.states.len() / FIRST_SHARE).min(self.states.len());
         for id in self.circulating..until {
             self.provide(id as u16);
@@ -173,6 +190,8 @@ impl Buffers {
         assert!(state.filled as usize <= self.size, "the kernel filled a buffer beyond its end");
         state.lent += 1;
         state.finished = !more;
+        self.pieces += 1;
+        self.piece_bytes += len as usize;
         Lent { buffer: id, offset, len }
     }
 
