@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from brokers import Broker
@@ -37,10 +37,16 @@ class Scenario:
     key: str
     title: str
     flags: tuple
-    # "rate", "latency" or "memory": what the cell shows.
+    # "rate", "latency", "tail" (a latency that is no other broker's measure) or "memory": what the cell shows.
     shows: str = "rate"
     # Whether the relay, which stores nothing and has no trie, is a ceiling for it.
     relayed: bool = True
+    # The scenario at half of whose rate this one runs, the broker's own in the same round.
+    half_of: str | None = None
+
+    def at_half(self, before: dict) -> "Scenario":
+        """This at half of the rate that was measured before."""
+        return replace(self, flags=(*self.flags, "--rate", str(round(before["rate"] / 2))))
 
     @property
     def window(self) -> str | None:
@@ -66,6 +72,7 @@ TABLE = QUICK + (
     Scenario("pairs-16k", "10 pairs, QoS 0, 16 KiB", ("pairs", "--payload", "16384", "--window", "32")),
     Scenario("wildcard", "100,000 filters loaded, QoS 0", ("wildcard",), relayed=False),
     Scenario("latency", "latency at 5,000/s, QoS 1", ("latency",), "latency"),
+    Scenario("half", "10 pairs, QoS 1, at half of its own rate above", ("latency",), "tail", half_of="pairs-qos1"),
     Scenario("connect", "5,000 connections", ("connect", "--connections", "5000")),
     Scenario("churn", "connect, subscribe, disconnect", ("churn",)),
 )

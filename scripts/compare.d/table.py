@@ -1,5 +1,6 @@
 """Medians, ratios and Markdown from the measurements."""
 
+from math import comb
 from statistics import median
 
 from measure import NOT_MEASURED
@@ -15,6 +16,9 @@ REFERENCE = (
     ("1 to 100 fan-out, QoS 0", {"EMQX 5.10": (107, 9.4), "FlashMQ 1.26": (4306, 0.23)}),
     ("fan-in with wildcard, QoS 0", {"EMQX 5.10": (59, 16.8), "FlashMQ 1.26": (2141, 0.47)}),
 )
+
+# Rounds from which on an interval is shown.
+INTERVAL_ROUNDS = 8
 
 
 class Cell:
@@ -34,6 +38,16 @@ class Cell:
         """The smallest and the largest."""
         values = [value for value in map(get, self.rounds) if value is not None]
         return (min(values), max(values)) if values else None
+
+    def interval(self, get):
+        """Where the true median is with 95%, by the order of the rounds alone (they are no bell curve)."""
+        values = sorted(value for value in map(get, self.rounds) if value is not None)
+        if len(values) < INTERVAL_ROUNDS:
+            return None
+        below, tail = 0, 0.0
+        while (tail := tail + comb(len(values), below) / 2 ** len(values)) <= 0.025:
+            below += 1
+        return values[below - 1], values[-below]
 
     @property
     def rate(self):
@@ -74,8 +88,9 @@ class Cell:
         shows = self.scenario.shows
         if shows == "memory":
             figure = "–" if self.memory is None else f"{self.memory:,.0f} B"
-        elif shows == "latency":
+        elif shows in ("latency", "tail"):
             figure = f"{self.median(p50_of):,.0f} / {self.median(p99_of):,.0f} µs"
+            figure += f" at {thousands(self.rate)}" if shows == "tail" else ""
         else:
             figure = thousands(self.rate)
             if self.cpu is not None:
@@ -120,7 +135,7 @@ def thousands(rate):
 
 def worth(cell):
     """What a ratio compares, and how: smaller is better."""
-    if cell is None or not cell.rounds:
+    if cell is None or not cell.rounds or cell.scenario.shows == "tail":
         return None
     if cell.scenario.shows == "memory":
         return cell.memory
@@ -198,7 +213,10 @@ def ratios(brokers, scenarios, cells):
 
 def spreads(brokers, scenarios, cells):
     """Smallest and largest of the rounds, so that noise can be seen, and the tail of the latency."""
-    explained = "Smallest to largest round: thousands a second; CPU µs per event; median of the rounds' p99 latency."
+    explained = (
+        "Smallest to largest round: thousands a second; CPU µs per event; median of the rounds' p99 latency, and the interval "
+        f"that holds the true median in 95 of 100 runs, where there are {INTERVAL_ROUNDS} rounds or more."
+    )
     lines = ["", "## Spread", "", explained, ""]
     lines += ["| case | " + " | ".join(broker.name for broker in brokers) + " |", "|---" * (len(brokers) + 1) + "|"]
     for scenario in scenarios:
@@ -206,8 +224,10 @@ def spreads(brokers, scenarios, cells):
         for broker in brokers:
             cell = cells[broker.name, scenario.key]
             rate, cpu, p99 = cell.spread(rate_of), cell.spread(cpu_of), cell.median(p99_of)
+            within = cell.interval(p99_of)
             text = f"{thousands(rate[0])} – {thousands(rate[1])}" if rate else "–"
             text += f"; {cpu[0]:.3f} – {cpu[1]:.3f}" if cpu else ""
-            row.append(text + (f"; {p99:,.0f} µs" if p99 else ""))
+            text += f"; {p99:,.0f} µs" if p99 else ""
+            row.append(text + (f" ({within[0]:,.0f} – {within[1]:,.0f})" if within else ""))
         lines.append(f"| {scenario.title} | " + " | ".join(row) + " |")
     return lines
