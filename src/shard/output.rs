@@ -102,6 +102,11 @@ impl Output {
 }
 
 impl Unsent {
+    /// Bytes of memory.
+    fn size(&self) -> usize {
+        size_of::<Unsent>() + self.own.capacity() + self.shared.capacity() * size_of::<Shared>()
+    }
+
     fn push(&mut self, bytes: Bytes, is_lent: bool) {
         if bytes.is_empty() {
             return;
@@ -184,8 +189,9 @@ impl Unsent {
     }
 }
 
-/// Buffers a shard keeps for connections that will have something to send.
-pub const POOLED_BUFFERS: usize = 256;
+/// Bytes of the buffers a shard keeps for connections that will have something to send: with many of them, as in a large
+/// fan-out, small ones.
+pub const POOLED_BYTES: usize = 16 * 1024 * 1024;
 /// A buffer that grew beyond this many bytes is freed instead of being kept.
 pub const POOLED_BUFFER_BYTES: usize = 256 * 1024;
 
@@ -195,13 +201,15 @@ pub struct BufferPool {
     // Boxed, because that is how an output holds one.
     #[allow(clippy::vec_box)]
     free: Vec<Box<Unsent>>,
+    /// What they have room for, and they themselves.
+    bytes: usize,
 }
 
 impl BufferPool {
     /// Gives an output without a buffer one to write into.
     pub fn lend(&mut self, output: &mut Output) {
         if output.0.is_none() {
-            output.0 = self.free.pop();
+            output.0 = self.free.pop().inspect(|unsent| self.bytes -= unsent.size());
         }
     }
     /// Takes the buffer of an empty output back.
@@ -211,7 +219,8 @@ impl BufferPool {
         if unsent.shared.capacity() > MAX_SLICES {
             unsent.shared = VecDeque::new();
         }
-        if unsent.own.capacity() <= POOLED_BUFFER_BYTES && self.free.len() < POOLED_BUFFERS {
+        if unsent.own.capacity() <= POOLED_BUFFER_BYTES && self.bytes + unsent.size() <= POOLED_BYTES {
+            self.bytes += unsent.size();
             self.free.push(unsent);
         }
     }

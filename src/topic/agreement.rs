@@ -83,7 +83,7 @@ fn scanned_in_parts(map: &RetainedMap<u32>, filter: &str, most: usize) -> Vec<(S
     let mut visits = Vec::new();
     let mut after = None;
     loop {
-        let last = map.scan_part(filter, after.as_deref(), most, &mut |topic, value| {
+        let (last, _) = map.scan_part(filter, after.as_deref(), most, &mut |topic, value| {
             visits.push((topic.to_owned(), *value));
             true
         });

@@ -93,21 +93,21 @@ impl<V> RetainedMap<V> {
     }
 
     /// Like [`RetainedMap::scan`], but looks at `most` topics at most, whether they match or not; then it returns the
-    /// last one, behind which to go on.
+    /// last one, behind which to go on. Returns how many it has looked at, too.
     pub fn scan_part(
         &self,
         filter: &str,
         after: Option<&str>,
         most: usize,
         visit: &mut dyn FnMut(&str, &V) -> bool,
-    ) -> Option<&str> {
+    ) -> (Option<&str>, usize) {
         if !has_wildcard(filter) {
             if after.is_none_or(|after| after < filter)
                 && let Some(value) = self.topics.get(filter)
             {
                 visit(filter, value);
             }
-            return None;
+            return (None, 1);
         }
         let start = literal_prefix(filter);
         let from = match after {
@@ -122,7 +122,7 @@ impl<V> RetainedMap<V> {
         let mut last = None;
         while let Some((topic, value)) = neighbours.next() {
             if looks == most {
-                return last;
+                return (last, looks);
             }
             looks += 1;
             last = Some(&**topic);
@@ -138,7 +138,7 @@ impl<V> RetainedMap<V> {
             match step(filter, topic, &mut target) {
                 Step::Match => {
                     if !visit(topic, value) {
-                        return None;
+                        return (None, looks);
                     }
                 }
                 Step::Next => {}
@@ -146,10 +146,10 @@ impl<V> RetainedMap<V> {
                     debug_assert!(**topic < *target, "a jump goes forward");
                     walk = WALK;
                 }
-                Step::End => return None,
+                Step::End => return (None, looks),
             }
         }
-        None
+        (None, looks)
     }
 }
 

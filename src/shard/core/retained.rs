@@ -29,8 +29,14 @@ pub const SCAN_BYTES: usize = 128 * 1024;
 
 /// Retained topics looked at for one part of a scan at most, since a filter may pass over very many to find few.
 pub const SCAN_LOOKS: usize = 1024;
-/// Parts of scans in one turn at most; others are put off to later turns, so that scans leave room for everything else.
-pub const PARTS_AT_ONCE: usize = 16;
+/// Retained topics looked at for all scans in one turn, about; others are put off to later turns, so that scans leave room
+/// for everything else.
+pub const LOOKS_AT_ONCE: usize = 16 * SCAN_LOOKS;
+/// What a part costs beside its looks, in looks; also bytes that cost as much as a look.
+const PART_COST: usize = 16;
+const LOOK_BYTES: usize = SCAN_BYTES / SCAN_LOOKS;
+/// Retained topics looked at to see that a filter has none.
+const PROBE_LOOKS: usize = 16;
 
 /// An announcement whose answer waits for owners.
 struct Unanswered {
@@ -56,10 +62,10 @@ pub(super) struct Retained {
     sent_to: Box<[u64]>,
     applied_by: Box<[u64]>,
     unanswered: VecDeque<Unanswered>,
-    /// Parts of scans answered at the time `parts_at`, and requests that wait for a later turn: each session of the
+    /// What the scans at the time `looks_at` cost, in looks, and requests that wait for a later turn: each session of the
     /// broker has [`super::scans::SCANS_AT_ONCE`] at most.
-    parts: usize,
-    parts_at: Time,
+    looks: usize,
+    looks_at: Time,
     put_off: VecDeque<(ShardId, Box<ScanRequest>)>,
     /// By shard: the last of its retained publishes that was applied here.
     applied: Box<[u64]>,
@@ -81,8 +87,8 @@ impl Retained {
             sent_to: zeros(),
             applied_by: zeros(),
             unanswered: VecDeque::new(),
-            parts: 0,
-            parts_at: Time::NEVER,
+            looks: 0,
+            looks_at: Time::NEVER,
             put_off: VecDeque::new(),
             applied: zeros(),
             seen: zeros(),
@@ -264,13 +270,12 @@ impl Core {
 
     /// Asked for a part of a scan: at once, or in a later turn if there were many in this one.
     pub(super) fn handle_scan(&mut self, now: Time, from: ShardId, request: Box<ScanRequest>) {
-        if self.retained.parts_at != now {
-            (self.retained.parts_at, self.retained.parts) = (now, 0);
+        if self.retained.looks_at != now {
+            (self.retained.looks_at, self.retained.looks) = (now, 0);
         }
-        if self.retained.parts >= PARTS_AT_ONCE {
+        if self.retained.looks >= LOOKS_AT_ONCE {
             return self.retained.put_off.push_back((from, request));
         }
-        self.retained.parts += 1;
         self.answer_scan(now, from, &request);
     }
 
@@ -281,9 +286,9 @@ impl Core {
 
     /// A later turn.
     pub(super) fn answer_put_off(&mut self, now: Time) {
-        for parts in 1..=PARTS_AT_ONCE {
+        (self.retained.looks_at, self.retained.looks) = (now, 0);
+        while self.retained.looks < LOOKS_AT_ONCE {
             let Some((from, request)) = self.retained.put_off.pop_front() else { return };
-            (self.retained.parts_at, self.retained.parts) = (now, parts);
             self.answer_scan(now, from, &request);
         }
     }
@@ -294,19 +299,21 @@ impl Core {
         let mut is_cut = false;
         let mut last: Option<Box<str>> = None;
         let (filter, after) = (&request.filter, request.after.as_deref());
-        let go_on = self.retained.messages.scan_part(filter, after, SCAN_LOOKS, &mut |topic, kept| {
-            if messages.len() >= request.limit || bytes >= SCAN_BYTES {
-                is_cut = true;
-                return false;
-            }
-            last = Some(topic.into());
-            if !kept.message.is_expired(now) {
-                bytes += kept.message.size();
-                messages.push(kept.clone());
-            }
-            true
-        });
+        let (go_on, looks) =
+            self.retained.messages.scan_part(filter, after, SCAN_LOOKS, &mut |topic, kept| {
+                if messages.len() >= request.limit || bytes >= SCAN_BYTES {
+                    is_cut = true;
+                    return false;
+                }
+                last = Some(topic.into());
+                if !kept.message.is_expired(now) {
+                    bytes += kept.message.size();
+                    messages.push(kept.clone());
+                }
+                true
+            });
         let applied = self.retained.applied.clone();
+        self.retained.looks += PART_COST + looks + bytes / LOOK_BYTES;
         let after = if is_cut { last } else { go_on.map(Box::from) };
         let part = ScanPart { scan: request.scan, messages, applied, after };
         self.send(from, Envelope::Scanned(Box::new(part)));
@@ -315,9 +322,14 @@ impl Core {
 
 /// The shard of subscribers; the rest of it is in [`super::scans`].
 impl Core {
-    /// This shard owns a retained message.
-    pub(super) fn has_retained(&self) -> bool {
-        !self.retained.messages.is_empty()
+    /// This shard owns a retained message that `filter` matches, as far as that is seen at once.
+    pub(super) fn may_own_retained(&self, filter: &str) -> bool {
+        let mut is_found = false;
+        let (go_on, _) = self.retained.messages.scan_part(filter, None, PROBE_LOOKS, &mut |_, _| {
+            is_found = true;
+            false
+        });
+        is_found || go_on.is_some()
     }
 
     /// Whether a retained publish of `origin` was seen here already.

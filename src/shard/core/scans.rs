@@ -175,7 +175,7 @@ impl Core {
     /// Brings a new subscription the retained messages that match it, unless it was given up meanwhile.
     pub(super) fn begin_scan(&mut self, now: Time, number: u64) {
         let Some(scan) = self.scans.scans.get(&number) else { return };
-        if scan.owners.iter().all(|owner| *owner == self.shard) && !self.has_retained() {
+        if scan.owners.iter().all(|owner| *owner == self.shard) && !self.may_own_retained(&scan.filter) {
             return self.end_scan(number);
         }
         let session = scan.session;

@@ -146,8 +146,9 @@ impl Core {
             changes.push(InterestChange::Add(filter.filter.into()));
         }
         waiting.number = waiting.number.max(number);
-        // [MQTT-3.3.1-9], -10, -11
-        if options.retain_handling == 0 || (options.retain_handling == 1 && is_new) {
+        // [MQTT-3.3.1-9], -10, -11. What the only shard does not have is nowhere on its way either.
+        let is_wanted = options.retain_handling == 0 || (options.retain_handling == 1 && is_new);
+        if is_wanted && (self.shards > 1 || self.may_own_retained(filter.filter)) {
             waiting.scans.push(self.prepare_scan(session_slot, filter.filter, subscription));
             if !self.is_retained_settled() {
                 waiting.number = announcement;
