@@ -192,6 +192,11 @@ impl<'a> Publication<'a> {
         message.body.slice(message.payload_at as usize..)
     }
 
+    /// Its bytes are in memory that can be kept, so that [`Publication::shared_payload`] copies nothing.
+    pub fn is_kept(&self) -> bool {
+        !matches!(self.source, Source::Borrowed) || self.made.get().is_some()
+    }
+
     fn copied(&self) -> Message {
         Message::new(
             self.topic,

@@ -58,16 +58,16 @@ impl Output {
     pub fn push_shared(&mut self, payload: Bytes) {
         self.unsent().push(payload, false);
     }
-    /// Appends bytes without copying them that must be given back at the end of the turn: [`Output::keep_lent`] copies
-    /// what is left of them.
+    /// Appends bytes without copying them that must be given back at the end of the turn: [`Output::keep_lent`] does that
+    /// with what is left of them.
     pub fn push_lent(&mut self, bytes: Bytes) {
         self.unsent().push(bytes, true);
     }
-    /// Copies what is lent and not sent, and so gives it back.
-    pub fn keep_lent(&mut self) {
+    /// Gives back what is lent and not sent, for what `keep` makes of it.
+    pub fn keep_lent(&mut self, mut keep: impl FnMut(&Bytes) -> Bytes) {
         let shared = self.0.iter_mut().flat_map(|unsent| &mut unsent.shared);
         for shared in shared.filter(|shared| shared.is_lent) {
-            (shared.bytes, shared.is_lent) = (Bytes::copy_from_slice(&shared.bytes), false);
+            (shared.bytes, shared.is_lent) = (keep(&shared.bytes), false);
         }
     }
     /// Moves the oldest `count` unsent bytes to the end of `into`. The caller has them end where a packet does, which
@@ -332,8 +332,9 @@ mod tests {
         output.advance(3);
         output.move_front(3, &mut moved);
         assert!(!lent.is_unique());
-        output.keep_lent();
-        moved.keep_lent();
+        let keep = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
+        output.keep_lent(keep);
+        moved.keep_lent(keep);
         assert!(lent.is_unique());
         assert_eq!([sent(&mut moved, 9), sent(&mut output, 9)].concat(), b"ntblent");
     }

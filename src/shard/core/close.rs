@@ -5,6 +5,7 @@ use crate::codec::{ConnAck, ConnAckProperties, Disconnect, PacketType, ReasonCod
 use crate::session::Will;
 use crate::session::message::SessionKey;
 use crate::time::Time;
+use bytes::Bytes;
 
 /// Bytes around a reason string in CONNACK and DISCONNECT, at most.
 const REASON_STRING_MARGIN: usize = 16;
@@ -171,7 +172,7 @@ impl Core {
     fn close_socket(&mut self, conn: ConnId, connection: Connection) {
         let Connection { output, gated, .. } = connection;
         let mut output = gated.map_or(output, |gated| gated.ready);
-        output.keep_lent();
+        output.keep_lent(|bytes| Bytes::copy_from_slice(bytes));
         self.closing.push_back((conn, output));
         self.actions.push_back(Action::Close { conn });
     }

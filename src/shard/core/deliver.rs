@@ -127,7 +127,11 @@ impl Core {
         self.counters.packets_sent[PacketType::Publish as usize] += 1;
         self.counters.publish_bytes_sent += publication.payload.len() as u64;
         write_publish(connection, slot, &mut self.buffers, &mut self.dirty, now, publication, sending);
-        if connection.output.len() > self.limits.output_bound() {
+        if publication.payload.len() >= SHARE_FROM {
+            let payload = self.uncopied(publication);
+            self.push_uncopied(slot, &payload);
+        }
+        if self.connections[slot as usize].output.len() > self.limits.output_bound() {
             self.doom(slot, crate::codec::ReasonCode::QuotaExceeded);
         }
     }
@@ -349,6 +353,7 @@ fn is_too_large(
     size > connection.max_packet.min(MAX_PACKET) as usize
 }
 
+/// Writes a PUBLISH, but without its payload where that is not to be copied.
 fn write_publish(
     connection: &mut Connection,
     slot: u32,
@@ -372,6 +377,5 @@ fn write_publish(
         encode_delivery(version, &head, topic, forwarded, payload, out);
     } else {
         encode_delivery_header(version, &head, topic, forwarded, payload.len(), out);
-        connection.output.push_shared(publication.shared_payload());
     }
 }

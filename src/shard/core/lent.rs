@@ -1,12 +1,14 @@
 //! Received bytes that go on as they came, without being copied: the shell lends them for the turn in which they came.
 use super::{ConnId, Core};
+use crate::session::message::Publication;
 use crate::time::Time;
+use ahash::AHashMap;
 use bytes::Bytes;
 
 /// Bytes from which on a run is sent from where it was received. For fewer, copying costs less than keeping account.
 pub const LEND_FROM: usize = 2048;
 
-/// A run as something that need not be copied.
+/// A run, or a payload, as something that need not be copied.
 pub(super) enum Uncopied {
     /// Until the end of the turn.
     Lent(Bytes),
@@ -32,15 +34,24 @@ impl Core {
         self.lent.bytes = Bytes::new();
     }
 
-    /// Copies what was lent and could not be sent at once, so that none of it is in use any more.
+    /// Copies what was lent and could not be sent at once, once for all who were given the same, so that none of it is in
+    /// use any more.
     pub fn give_back_lent(&mut self) {
+        if self.lent.borrowers.is_empty() {
+            return;
+        }
+        let mut copies = AHashMap::new();
+        let mut keep = |bytes: &Bytes| -> Bytes {
+            let place = (bytes.as_ptr() as usize, bytes.len());
+            copies.entry(place).or_insert_with(|| Bytes::copy_from_slice(bytes)).clone()
+        };
         while let Some(conn) = self.lent.borrowers.pop() {
             let connection = self.connections.get_mut(conn.slot as usize);
             if let Some(connection) = connection.filter(|connection| connection.generation == conn.generation)
             {
-                connection.output.keep_lent();
+                connection.output.keep_lent(&mut keep);
                 if let Some(gated) = &mut connection.gated {
-                    gated.ready.keep_lent();
+                    gated.ready.keep_lent(&mut keep);
                 }
             }
         }
@@ -53,7 +64,16 @@ impl Core {
         is_lent.then(|| Uncopied::Lent(self.lent.bytes.slice_ref(part)))
     }
 
-    /// Appends a run to the output of a connection.
+    /// The payload of a publication: as it is kept anyway, or else lent, or else copied for all that it goes to.
+    pub(super) fn uncopied(&self, publication: &Publication<'_>) -> Uncopied {
+        if publication.is_kept() {
+            return Uncopied::Shared(publication.shared_payload());
+        }
+        let lent = self.lent(publication.payload);
+        lent.unwrap_or_else(|| Uncopied::Shared(publication.shared_payload()))
+    }
+
+    /// Appends a run or a payload to the output of a connection.
     pub(super) fn push_uncopied(&mut self, slot: u32, run: &Uncopied) {
         let connection = &mut self.connections[slot as usize];
         connection.writer(slot, &mut self.buffers, &mut self.dirty);
