@@ -1,4 +1,5 @@
 //! Every bound of the broker: its unit, its default, and what happens at it.
+pub mod profiles;
 
 /// Most shards one broker runs (the width of [`crate::router::ShardSet`]). More cores than this: refused at start.
 pub const MAX_SHARDS: usize = 128;
@@ -29,7 +30,7 @@ const RETAINED: usize = 256;
 /// Bytes around the payload in a packet that the broker adds when it forwards it, usually far fewer.
 const FORWARD_MARGIN: usize = 64 * 1024;
 
-/// The limits an operator can set. One copy per shard; constant while the broker runs.
+/// The limits an operator can set, as they hold for one client or for the whole broker ([`profiles::Profiles`]).
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Connections on the whole broker; one more is closed at accept.
@@ -122,9 +123,10 @@ pub struct Limits {
 
 impl Limits {
     /// Bytes of unsent output at which a connection is ended: [`Limits::output_max`], or more where the largest packet
-    /// needs it, which anybody may be sent while less than [`Limits::output_mark`] waits.
-    pub fn output_bound(&self) -> usize {
-        self.output_max.max(self.output_mark + self.max_packet as usize + FORWARD_MARGIN)
+    /// needs it, which anybody may be sent while less than [`Limits::output_mark`] waits. `largest`: bytes of the largest
+    /// packet that anybody may send.
+    pub fn output_bound(&self, largest: u32) -> usize {
+        self.output_max.max(self.output_mark + largest as usize + FORWARD_MARGIN)
     }
 }
 

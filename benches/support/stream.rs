@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use ringmq::auth::Origin;
 use ringmq::limits::Limits;
+use ringmq::limits::profiles::Profiles;
 use ringmq::shard::core::{Action, ConnId, Core, CoreConfig, LEND_FROM};
 use ringmq::shard::envelope::Socket;
 use ringmq::time::Time;
@@ -112,7 +113,7 @@ pub struct Stream {
 impl Stream {
     fn new(shards: u8, qos: u8) -> Stream {
         let limits = Limits { sys_interval_ms: 0, max_subscriptions: usize::MAX, ..Limits::default() };
-        let limits = Arc::new(limits);
+        let limits: Arc<Profiles> = Arc::new(limits.into());
         let core = |shard| {
             let (limits, policy) = (limits.clone(), Arc::default());
             Core::new(CoreConfig { shard, shards, seed: 7, limits, policy }, NOW)

@@ -213,7 +213,7 @@ fn start_shards(
     reports: &Sender<Report>,
 ) -> Result<Vec<CommandSender<Command>>, String> {
     let shards = settings.placement.len();
-    let limits = Arc::new(settings.limits.clone());
+    let limits = Arc::new(settings.profiles.clone());
     let policy = Arc::new(backends.policy());
     let (questions, pool) = Pool::new(settings.auth.auth_queue);
     let seed = RandomState::new().hash_one(std::process::id());

@@ -6,6 +6,7 @@ use crate::auth::backend::Backends;
 use crate::config::Settings;
 use crate::config::keys::Setting;
 use crate::config::listener::ListenerSettings;
+use crate::config::own;
 use crate::config::sources::{Loaded, Sources};
 use crate::limits::Limits;
 use crate::net::door::{Door, DoorState};
@@ -22,9 +23,9 @@ use std::time::Duration;
 /// Time between two looks at the files of certificates.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// Keys outside listeners whose change is taken up at once. The others need another start: they are about threads and
-/// sockets, or a client was told them in CONNACK and may rely on them.
-const AT_ONCE: [&str; 28] = [
+/// Keys outside tables whose change is taken up at once, for new connections where clients were told them in CONNACK. The
+/// others need another start: they are about threads and sockets.
+const AT_ONCE: [&str; 35] = [
     "connect-timeout",
     "jail-time",
     "log-level",
@@ -36,8 +37,10 @@ const AT_ONCE: [&str; 28] = [
     "max-inflight",
     "max-keep-alive",
     "max-memory",
+    "max-packet",
     "max-publish-bytes",
     "max-publish-rate",
+    "max-qos",
     "max-queued-bytes",
     "max-queued-messages",
     "max-reconnects",
@@ -50,9 +53,14 @@ const AT_ONCE: [&str; 28] = [
     "max-topic-levels",
     "max-will",
     "min-wildcard-depth",
+    "no-retain",
     "output-mark",
     "output-max",
     "queue-policy",
+    "receive-maximum",
+    "response-information",
+    "topic-alias-max",
+    "topic-alias-max-outgoing",
 ];
 
 /// What the broker runs with.
@@ -121,16 +129,21 @@ impl Current {
         remarks.extend(warnings);
         let later = changed(&self.found, &loaded.found).filter(|key| !AT_ONCE.contains(&key.as_str()));
         remarks.extend(later.map(|key| format!("{key} changes with the next start")));
-        let limits = Limits { shutdown_ms: self.settings.limits.shutdown_ms, ..settings.limits.clone() };
-        let limits = Arc::new(with_promises_of(&self.settings.limits, limits));
+        if !same_places {
+            // By number of the listener, so that it is about the listeners that there are.
+            settings.profiles = own::profiles(&loaded, &self.settings.listeners)?;
+        }
+        let limits = as_made(&self.settings.limits, settings.limits.clone());
+        settings.profiles.common = Arc::new(limits.clone());
+        let profiles = Arc::new(settings.profiles.clone());
         for commands in commands {
             let refused = "a shard has too many commands to do; try again".to_string();
-            commands.send(Command::Limits(limits.clone())).map_err(|_| refused)?;
+            commands.send(Command::Limits(profiles.clone())).map_err(|_| refused)?;
         }
         super::log::set_level(loaded.args.log_level);
         self.doors.iter().zip(states).for_each(|(door, state)| door.replace(state));
         self.backends.take(loaded_auth, same_places.then(|| doors_of(&settings)));
-        self.settings.limits = (*limits).clone();
+        self.settings.limits = limits;
         self.settings.max_memory = settings.max_memory;
         self.max_memory.store(settings.max_memory, Ordering::Relaxed);
         if same_places {
@@ -175,16 +188,10 @@ fn changed(old: &[Setting], new: &[Setting]) -> impl Iterator<Item = String> {
     keys.into_iter()
 }
 
-/// The new limits, with what clients were told in CONNACK, and what was made at start, as it was.
-fn with_promises_of(old: &Limits, new: Limits) -> Limits {
+/// The new limits, with what was made at start as it was.
+fn as_made(old: &Limits, new: Limits) -> Limits {
     Limits {
-        max_packet: old.max_packet,
-        receive_maximum: old.receive_maximum,
-        topic_alias_maximum: old.topic_alias_maximum,
-        topic_alias_maximum_outgoing: old.topic_alias_maximum_outgoing,
-        max_qos: old.max_qos,
-        retain_available: old.retain_available,
-        response_information: old.response_information.clone(),
+        shutdown_ms: old.shutdown_ms,
         sys_interval_ms: old.sys_interval_ms,
         overflow_mark: old.overflow_mark,
         ..new

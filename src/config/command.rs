@@ -1,7 +1,7 @@
 //! `ringmq serve` and `ringmq config` as commands.
 use super::ServeArgs;
 use super::keys::{Keys, Origin, Setting, default_of, shown};
-use super::listener::ListenerArgs;
+use super::own::{is_own_limit, listener_keys, own_limits, user_keys};
 use super::sources::{Loaded, Sources};
 use super::{memory, reference};
 use clap::{ArgMatches, Args, Subcommand};
@@ -71,12 +71,14 @@ impl ConfigCommand {
 fn effective(loaded: &Loaded, sources: &Sources) -> String {
     let file = sources.file().map(|path| path.display().to_string()).unwrap_or_default();
     let mut text = String::new();
-    let mut section = |keys: &Keys, found: &[Setting], heading: &str| {
+    let broker = Keys::of::<ServeArgs>();
+    let mut section = |keys: &Keys, found: &[Setting], above: &[Setting], heading: &str| {
         text.push_str(heading);
         for (key, arg) in keys.iter().filter(|(_, arg)| !arg.is_hide_set()) {
-            let setting = found.iter().find(|setting| setting.key == key);
+            let setting = found.iter().chain(above).find(|setting| setting.key == key);
             let value = match setting {
                 Some(setting) => Some(shown(arg, &setting.values)),
+                None if is_own_limit(key) => broker.get(key).and_then(default_of),
                 None => default_of(arg),
             };
             let origin = match setting.map_or(Origin::Default, |setting| setting.origin) {
@@ -91,9 +93,14 @@ fn effective(loaded: &Loaded, sources: &Sources) -> String {
             };
         }
     };
-    section(&Keys::of::<ServeArgs>(), &loaded.found, "");
+    section(&broker, &loaded.found, &[], "");
+    let above = own_limits(&loaded.found);
     for settings in &loaded.listener_settings {
-        section(&Keys::of::<ListenerArgs>(), settings, "\n[[listener]]\n");
+        section(&listener_keys(), settings, &above, "\n[[listener]]\n");
+    }
+    for table in &loaded.users {
+        let keys = user_keys().only(&table.settings);
+        section(&keys, &table.settings, &[], "\n[[user]] # and else as on the listener\n");
     }
     let mut out = String::new();
     for warning in &loaded.warnings {

@@ -1,15 +1,17 @@
-//! The configuration file: TOML, whose keys are the flags, and a `[[listener]]` table for each further listener.
+//! The configuration file: TOML, whose keys are the flags, a `[[listener]]` table for each further listener, and
+//! `[[user]]` tables for users with limits of their own.
 use super::ServeArgs;
 use super::keys::{Keys, Origin, Setting, takes_list};
-use super::listener::ListenerArgs;
+use super::own::{listener_keys, user_keys};
 use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// Bytes of a configuration file; a larger one is none.
 const MAX_FILE: u64 = 1 << 20;
-/// The name of the listener tables.
+/// The names of the tables, of which there may be several each.
 const LISTENER: &str = "listener";
+const USER: &str = "user";
 
 /// What a configuration file says, each key known and each value readable.
 #[derive(Default, Debug)]
@@ -18,6 +20,8 @@ pub struct File {
     pub settings: Vec<Setting>,
     /// The `[[listener]]` tables with their lines.
     pub listeners: Vec<(usize, Vec<Setting>)>,
+    /// The `[[user]]` tables likewise.
+    pub users: Vec<(usize, Vec<Setting>)>,
 }
 
 /// Reads a file. The error is one sentence that names the line.
@@ -39,31 +43,39 @@ pub fn parse(text: &str) -> Result<File, (usize, String)> {
         let at = line(error.span().map_or(0, |span| span.start));
         (at, error.message().replace('\n', "; ") + hint(text.lines().nth(at - 1).unwrap_or_default()))
     })?;
-    let (mut file, keys, of_listeners) =
-        (File::default(), Keys::of::<ServeArgs>(), Keys::of::<ListenerArgs>());
+    let (mut file, keys) = (File::default(), Keys::of::<ServeArgs>());
     for (key, value) in in_order(table.get_ref()) {
         let at = line(key.span().start);
         match (key.get_ref().as_ref(), value.get_ref()) {
-            (LISTENER, DeValue::Array(tables)) => {
+            (name @ (LISTENER | USER), DeValue::Array(tables))
+                if tables.iter().all(|entry| matches!(entry.get_ref(), DeValue::Table(_))) =>
+            {
+                let (known, found) = match name {
+                    LISTENER => (listener_keys(), &mut file.listeners),
+                    _ => (user_keys(), &mut file.users),
+                };
                 for entry in tables.iter() {
-                    let at = line(entry.span().start);
-                    let DeValue::Table(table) = entry.get_ref() else {
-                        return Err((at, "a listener is a table: write [[listener]]".to_string()));
-                    };
+                    let DeValue::Table(table) = entry.get_ref() else { continue };
                     let settings = in_order(table).into_iter().map(|(key, value)| {
                         let at = line(key.span().start);
-                        setting(&of_listeners, key.get_ref(), value.get_ref(), at).map_err(|what| (at, what))
+                        in_table(&known, name, key.get_ref(), value.get_ref(), at).map_err(|what| (at, what))
                     });
-                    file.listeners.push((at, settings.collect::<Result<_, _>>()?));
+                    found.push((line(entry.span().start), settings.collect::<Result<_, _>>()?));
                 }
             }
-            (LISTENER, _) => {
-                return Err((at, "listeners are a list of tables: write [[listener]]".to_string()));
+            // A key of the same name.
+            (USER, value @ DeValue::String(_)) => {
+                file.settings.push(setting(&keys, USER, value, at).map_err(|what| (at, what))?);
+            }
+            (name @ (LISTENER | USER), _) => {
+                return Err((at, format!("{name}s are a list of tables: write [[{name}]]")));
             }
             (name, DeValue::Table(_)) => {
                 return Err((
                     at,
-                    format!("[{name}] is no table; there are only [[listener]] and keys above it"),
+                    format!(
+                        "[{name}] is no table; there are only [[listener]], [[user]] and keys above them"
+                    ),
                 ));
             }
             (name, value) => file.settings.push(setting(&keys, name, value, at).map_err(|what| (at, what))?),
@@ -91,6 +103,22 @@ fn in_order<'a>(table: &'a DeTable<'a>) -> Vec<Entry<'a>> {
     let mut entries: Vec<Entry<'a>> = table.iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
     entries
+}
+
+/// A key of a table.
+fn in_table(
+    keys: &Keys,
+    table: &str,
+    key: &str,
+    value: &DeValue<'_>,
+    line: usize,
+) -> Result<Setting, String> {
+    if keys.get(key).is_none() && Keys::of::<ServeArgs>().get(key).is_some() {
+        return Err(format!(
+            "{key} is no setting of one {table}; put it above the first table, for the whole broker"
+        ));
+    }
+    setting(keys, key, value, line)
 }
 
 fn setting(keys: &Keys, key: &str, value: &DeValue<'_>, line: usize) -> Result<Setting, String> {
@@ -158,7 +186,11 @@ mod tests {
             ("listener = 1", 1, "[[listener]]"),
             ("[[listener]]\n\naddres = \"1884\"", 3, "did you mean \"address\""),
             ("[[listener]]\naddress = \"nowhere\"", 2, "127.0.0.1:1883"),
-            ("[[listener]]\nmax-packet = 1", 2, "unknown key"),
+            ("[[listener]]\nmax-sessions = 1", 2, "for the whole broker"),
+            ("[[listener]]\nmax-paket = 1", 2, "did you mean \"max-packet\""),
+            ("[[user]]\nname = \"ann\"\nconnect-timeout = 1", 3, "for the whole broker"),
+            ("[[user]]\nmax-qos = 3", 2, "0..=2"),
+            ("user = 1.5", 1, "[[user]]"),
         ] {
             let (at, what) = parse(text).expect_err(text);
             assert_eq!(at, line, "{text:?}: {what}");

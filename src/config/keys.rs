@@ -2,6 +2,7 @@
 //!
 //! The flags are the only list of settings there is. A flag that is added is a key, an environment variable and a line
 //! of the reference without further code, and its values are read by the same parser wherever they come from.
+use clap::builder::{OsStr, Resettable};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command};
 
 /// What unknown keys are compared with their neighbours by: below it nothing is suggested.
@@ -41,6 +42,25 @@ impl Keys {
     pub fn of<A: Args>() -> Keys {
         let command = Command::new("ringmq").no_binary_name(true).disable_help_flag(true);
         Keys { command: A::augment_args(command) }
+    }
+
+    /// The same with some limits of the whole broker, which have no default here: where nothing is said of them, the
+    /// broker's hold.
+    pub fn and(self, limits: &[&str]) -> Keys {
+        let broker = Keys::of::<super::ServeArgs>();
+        let own = |key: &&str| {
+            let arg = broker.get(key).expect("a limit is a flag").clone();
+            arg.default_value(Resettable::<OsStr>::Reset).help_heading(super::own::HEADING)
+        };
+        Keys { command: self.command.args(limits.iter().map(own)) }
+    }
+
+    /// Those of them that are set.
+    pub fn only(self, set: &[Setting]) -> Keys {
+        let is_set =
+            |arg: &&Arg| arg.get_long().is_some_and(|key| set.iter().any(|setting| setting.key == key));
+        let args: Vec<Arg> = self.command.get_arguments().filter(is_set).cloned().collect();
+        Keys { command: Command::new("ringmq").args(args) }
     }
 
     /// Every key with its argument, in the order of their definition.

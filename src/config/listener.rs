@@ -148,6 +148,8 @@ pub struct ListenerSettings {
     pub identity: bool,
     /// Everything else.
     pub door: DoorSettings,
+    /// Limits that are other than those of the whole broker.
+    pub own: Vec<super::keys::Setting>,
 }
 
 impl TransportName {
@@ -197,7 +199,7 @@ impl ListenerArgs {
             max_connection_rate: self.max_connection_rate,
         };
         let anonymous = is_allowed || !authenticates;
-        Ok(ListenerSettings { place, transport: self.transport, anonymous, identity, door })
+        Ok(ListenerSettings { place, transport: self.transport, anonymous, identity, door, own: Vec::new() })
     }
 
     fn place(&self) -> Result<Place, String> {

@@ -2,6 +2,7 @@
 use super::Settings;
 use super::listener::{ListenerSettings, TransportName};
 use super::units::Size;
+use crate::limits::Limits;
 use crate::net::linger::MAX_LINGERING_BYTES;
 use crate::net::ring::RECEIVE_MEMORY;
 use crate::net::transport::MAX_ANSWERS;
@@ -28,7 +29,10 @@ struct Part {
 
 fn parts(settings: &Settings) -> Vec<Part> {
     let (limits, shards) = (&settings.limits, settings.placement.len() as u64);
-    let packet = u64::from(limits.max_packet);
+    // Anybody could be the one that may have most.
+    let most = |of: fn(&Limits) -> u64| settings.profiles.iter().map(of).max().unwrap_or(0);
+    let packet = most(|limits| limits.max_packet.into());
+    let output = settings.profiles.iter().map(|limits| limits.output_bound(packet as u32) as u64).max();
     let has_transport = |listener: &ListenerSettings| listener.transport != TransportName::Tcp;
     let has_transports = settings.listeners.iter().any(has_transport);
     let part = |what, count: usize, each: u64, keys| Part { what, count: count as u64, each, keys };
@@ -37,7 +41,7 @@ fn parts(settings: &Settings) -> Vec<Part> {
         part(
             "unsent bytes of connections",
             limits.max_connections,
-            limits.output_bound() as u64,
+            output.unwrap_or(0),
             "max-connections, output-max",
         ),
         part(
@@ -57,29 +61,29 @@ fn parts(settings: &Settings) -> Vec<Part> {
             None => part(
                 "queued messages",
                 limits.max_sessions,
-                limits.max_queued_bytes as u64,
+                most(|limits| limits.max_queued_bytes as u64),
                 "max-sessions, max-queued-bytes",
             ),
             Some(_) => part(
                 "queued messages in memory",
                 limits.max_sessions,
-                limits.queue_window_bytes.min(limits.max_queued_bytes) as u64,
+                most(|limits| limits.queue_window_bytes.min(limits.max_queued_bytes) as u64),
                 "max-sessions, queue-window-bytes",
             ),
         },
         part(
             "messages in flight",
             limits.max_sessions,
-            packet.saturating_mul(limits.max_inflight.into()),
+            packet.saturating_mul(most(|limits| limits.max_inflight.into())),
             "max-sessions, max-inflight, max-packet",
         ),
         part(
             "subscriptions",
             limits.max_sessions,
-            SUBSCRIPTION.saturating_mul(limits.max_subscriptions as u64),
+            SUBSCRIPTION.saturating_mul(most(|limits| limits.max_subscriptions as u64)),
             "max-sessions, max-subscriptions",
         ),
-        part("wills", limits.max_sessions, limits.max_will as u64, "max-sessions, max-will"),
+        part("wills", limits.max_sessions, most(|limits| limits.max_will as u64), "max-sessions, max-will"),
         part("retained messages", 1, limits.max_retained_bytes as u64, "max-retained-bytes"),
         Part {
             what: "messages between shards",

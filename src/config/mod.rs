@@ -7,12 +7,14 @@ pub mod keys;
 pub mod listener;
 pub mod machine;
 pub mod memory;
+pub mod own;
 pub mod reference;
 pub mod sources;
 pub mod store;
 pub mod units;
 
 use crate::admin::log::{LogFormat, LogLevel};
+use crate::limits::profiles::Profiles;
 use crate::limits::{Limits, MAX_SHARDS, QueuePolicy};
 use crate::net::listener::Place;
 use auth::AuthArgs;
@@ -220,8 +222,10 @@ pub struct Settings {
     pub placement: Vec<usize>,
     /// How long a shard looks for news before it sleeps.
     pub busy_poll: Duration,
-    /// The bounds.
+    /// The bounds of the whole broker.
     pub limits: Limits,
+    /// The bounds of everybody.
+    pub profiles: Profiles,
     /// Whether the authentication method for tests is offered.
     pub test_auth: bool,
     /// Who may come in, and who may do what.
@@ -247,7 +251,8 @@ impl ServeArgs {
         let (test_auth, auth) = (self.enable_test_auth, self.auth.clone());
         let max_memory = self.max_memory.bytes(allowed_memory())?;
         let busy_poll = Duration::from_micros(self.busy_poll.into());
-        Ok(Settings { listeners, placement, busy_poll, limits, test_auth, auth, store, max_memory })
+        let profiles = Profiles::from(limits.clone());
+        Ok(Settings { listeners, placement, busy_poll, limits, profiles, test_auth, auth, store, max_memory })
     }
 
     fn placement(&self, usable: &[usize]) -> Result<Vec<usize>, String> {

@@ -1,7 +1,7 @@
 //! The reference of the settings and the sample file, made from the flags themselves.
 use super::ServeArgs;
 use super::keys::{Keys, default_of, is_switch, takes_list, variable};
-use super::listener::ListenerArgs;
+use super::own::{listener_keys, user_keys};
 use clap::Arg;
 use std::fmt::Write;
 
@@ -22,12 +22,14 @@ outweighing the next:
 Sizes are bytes or have a unit (`K`, `M`, `G`: powers of 1024); times have one (`ms`, `s`, `m`, `h`, `d`) or are
 seconds. An unknown key or a value that cannot be is refused with its line; nothing is skipped.
 
+Most limits can be other ones for a listener or for a user, see the tables at the end.
+
 `ringmq config check FILE` says what a file comes to, where each setting is from, and how much memory its bounds add up
 to. `ringmq config sample` prints a file with every key.
 
 SIGHUP makes a running broker read the file again. Limits and the rules of listeners (certificates included)
 change at once, for new connections where they are about connecting; a line on standard error names what changes with the
-next start only: threads, addresses, and what clients were told when they connected. A mistake changes nothing. Files of
+next start only: threads and addresses. What a client was told when it connected holds for it until it connects anew. A mistake changes nothing. Files of
 certificates are looked at every two seconds and read again when they changed.
 ";
 
@@ -35,7 +37,17 @@ const LISTENERS: &str = "\
 ## `[[listener]]`
 
 Each such table is one more place to listen, with settings of its own. With one of them, and no `listen` anywhere, the
-default address is not listened on.
+default address is not listened on. A limit that a table does not name is that of the whole broker.
+";
+
+const USERS: &str = "\
+## `[[user]]`
+
+Limits of users, by their verified names (of the password file, a certificate, a token, ...): key by key, what a table
+says of a user outweighs what is said of the listener by which the client comes, and that what is said for the whole
+broker. What the client is told in CONNACK is what holds for it. Until the user is known (and for CONNECT itself) the
+limits of the listener hold. A session whose client is away keeps the limits of its last connection; after a start of the
+broker with a data directory it has those of its user until its client is back.
 ";
 
 /// Keys of one kind under their heading, in the order of their first one.
@@ -80,12 +92,14 @@ pub fn reference() -> String {
         let _ = writeln!(out, "## {heading}\n");
         table(&mut out, &members, true);
     }
-    let _ = writeln!(out, "{LISTENERS}");
-    for (heading, members) in grouped(&Keys::of::<ListenerArgs>()) {
-        if heading != "Shards" {
-            let _ = writeln!(out, "### {heading}\n");
+    for (keys, introduction) in [(listener_keys(), LISTENERS), (user_keys(), USERS)] {
+        let _ = writeln!(out, "{introduction}");
+        for (heading, members) in grouped(&keys) {
+            if heading != "Shards" {
+                let _ = writeln!(out, "### {heading}\n");
+            }
+            table(&mut out, &members, false);
         }
-        table(&mut out, &members, false);
     }
     format!("{}\n", out.trim_end())
 }
@@ -110,7 +124,11 @@ pub fn sample() -> String {
         commented(&mut out, &members);
     }
     let _ = writeln!(out, "# ---- One table for each further place to listen ----\n\n#[[listener]]\n");
-    for (_, members) in grouped(&Keys::of::<ListenerArgs>()) {
+    for (_, members) in grouped(&listener_keys()) {
+        commented(&mut out, &members);
+    }
+    let _ = writeln!(out, "# ---- One table for users with limits of their own ----\n\n#[[user]]\n");
+    for (_, members) in grouped(&user_keys()) {
         commented(&mut out, &members);
     }
     format!("{}\n", out.trim_end())

@@ -2,7 +2,8 @@
 use super::file::{self, File};
 use super::keys::{Keys, Origin, Setting, is_switch, takes_list, variable};
 use super::listener::ListenerArgs;
-use super::{ServeArgs, Settings};
+use super::own::{self, UserTable, listener_keys, user_keys};
+use super::{ListenerSettings, ServeArgs, Settings};
 use clap::ArgMatches;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,8 @@ pub struct Loaded {
     pub listeners: Vec<(usize, ListenerArgs)>,
     /// What each listener table sets.
     pub listener_settings: Vec<Vec<Setting>>,
+    /// The user tables.
+    pub users: Vec<UserTable>,
     /// Things that are probably not meant, a sentence each.
     pub warnings: Vec<String>,
     file: Option<PathBuf>,
@@ -62,26 +65,32 @@ impl Sources {
         let keys = Keys::of::<ServeArgs>();
         let (environment, warnings) = self.environment(&keys)?;
         let mut found: BTreeMap<String, Setting> = BTreeMap::new();
-        let File { settings, listeners } = file;
+        let File { settings, listeners, users } = file;
         // The weightier comes later and takes the place.
         for setting in settings.into_iter().chain(environment).chain(self.flags.iter().cloned()) {
             found.insert(setting.key.clone(), setting);
         }
         let found: Vec<Setting> = found.into_values().collect();
         let args = keys.parse::<ServeArgs>(&found)?;
-        let of_listeners = Keys::of::<ListenerArgs>();
+        let of_listeners = listener_keys();
         let (mut tables, mut listener_settings) = (Vec::new(), Vec::new());
         for (line, settings) in listeners {
             let table = of_listeners.parse::<ListenerArgs>(&settings);
             tables.push((line, table.map_err(|what| self.at(line, &what))?));
             listener_settings.push(settings);
         }
-        Ok(Loaded { args, found, listeners: tables, listener_settings, warnings, file: self.file.clone() })
+        let of_users = user_keys();
+        let users = users.into_iter().map(|(line, settings)| {
+            let args = of_users.parse(&settings).map_err(|what| self.at(line, &what))?;
+            Ok(UserTable { line, args, settings })
+        });
+        let users = users.collect::<Result<_, String>>()?;
+        let file = self.file.clone();
+        Ok(Loaded { args, found, listeners: tables, listener_settings, users, warnings, file })
     }
 
     fn at(&self, line: usize, what: &str) -> String {
-        let file = self.file.as_deref().unwrap_or(Path::new("the configuration file"));
-        format!("{}:{line}: {what}", file.display())
+        at(self.file.as_deref(), line, what)
     }
 
     fn environment(&self, keys: &Keys) -> Result<(Vec<Setting>, Vec<String>), String> {
@@ -113,7 +122,17 @@ impl Sources {
     }
 }
 
+fn at(file: Option<&Path>, line: usize, what: &str) -> String {
+    let file = file.unwrap_or(Path::new("the configuration file"));
+    format!("{}:{line}: {what}", file.display())
+}
+
 impl Loaded {
+    /// A sentence with its place.
+    pub fn at(&self, line: usize, what: &str) -> String {
+        at(self.file.as_deref(), line, what)
+    }
+
     /// Whether a key is set anywhere.
     pub fn is_set(&self, key: &str) -> bool {
         self.found.iter().any(|setting| setting.key == key)
@@ -128,18 +147,27 @@ impl Loaded {
         for args in plain {
             listeners.push(args.check(self.args.allow_anonymous, self.args.auth.authenticates())?);
         }
-        for (line, args) in &self.listeners {
-            let file = self.file.as_deref().unwrap_or(Path::new("the configuration file")).display();
+        for ((line, args), settings) in self.listeners.iter().zip(&self.listener_settings) {
             let checked = args.check(self.args.allow_anonymous, self.args.auth.authenticates());
-            listeners.push(checked.map_err(|what| format!("{file}:{line}: {what}"))?);
+            let checked = checked.map_err(|what| self.at(*line, &what))?;
+            listeners.push(ListenerSettings { own: own::own_limits(settings), ..checked });
         }
-        self.args.check(usable, listeners)
+        let knows_users = self.args.auth.authenticates()
+            || self.args.enable_test_auth
+            || listeners.iter().any(|listener| listener.identity);
+        if let Some(table) = self.users.first().filter(|_| !knows_users) {
+            let what = "nobody verifies who a user is, so that limits of a user would hold for nobody; add \
+                        password-file or another way to say who one is";
+            return Err(self.at(table.line, what));
+        }
+        let settings = self.args.check(usable, listeners)?;
+        let profiles = own::profiles(self, &settings.listeners)?;
+        Ok(Settings { profiles, ..settings })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::listener::ListenerSettings;
     use super::*;
     use crate::net::listener::Place;
 

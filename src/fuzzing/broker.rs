@@ -6,6 +6,7 @@ use crate::auth::Origin;
 use crate::auth::access::Policy;
 use crate::auth::test_method::TestMethod;
 use crate::codec::Ack;
+use crate::limits::profiles::Profiles;
 use crate::limits::{Limits, QueuePolicy};
 use crate::shard::core::{Action, CloseCause, Command, ConnId, Core, CoreConfig, ShardId};
 use crate::shard::envelope::Socket;
@@ -61,14 +62,15 @@ pub(super) struct Broker {
 impl Broker {
     pub fn new(source: &mut Source<'_>) -> Broker {
         let shards = source.choose(&[1, 2, 3]);
-        let limits = Arc::new(limits(source));
+        let limits = limits(source);
+        let profiles = Arc::new(Profiles::from(limits.clone()));
         let now = Time(1000);
         let core = |shard| {
             let config = CoreConfig {
                 shard,
                 shards,
                 seed: 7,
-                limits: limits.clone(),
+                limits: profiles.clone(),
                 policy: Arc::new(Policy {
                     methods: Arc::new([Box::new(TestMethod) as Box<_>]),
                     ..Policy::default()

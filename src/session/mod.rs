@@ -57,6 +57,8 @@ pub struct Session {
     pub outgoing: Option<Box<Outgoing>>,
     /// QoS 2 from the client; absent until first needed.
     pub incoming: Option<Box<Incoming>>,
+    /// The number of its limits: those of the client's last connection.
+    pub profile: u16,
     /// There is a record of it in the store.
     pub is_stored: bool,
     /// Retained scans that are still delivering to this session, one a subscription at most.
@@ -84,6 +86,7 @@ impl Session {
             subscriptions: Subscriptions::default(),
             outgoing: None,
             incoming: None,
+            profile: 0,
             is_stored: false,
             scans: 0,
             access: None,

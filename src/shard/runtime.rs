@@ -160,7 +160,7 @@ impl Shard {
     fn new(config: ShardConfig) -> io::Result<Shard> {
         let ShardConfig { core, listeners, doors, port, open, start, store, questions, busy_poll } = config;
         let now = clock(start);
-        let (limits, shard) = (core.limits.clone(), core.shard);
+        let (limits, shard) = (core.limits.common.clone(), core.shard);
         let mut questions = Questions { shard, sender: questions, wishes: None };
         let mut core = Core::new(core, now);
         let batches = store.map(|store| {
@@ -297,8 +297,8 @@ impl Shard {
         }
         let is_memory_short =
             matches!(&command, Command::Memory(memory) if memory.pressure != Pressure::None);
-        if let Command::Limits(limits) = &command {
-            self.limits = limits.clone();
+        if let Command::Limits(profiles) = &command {
+            self.limits = profiles.common.clone();
         }
         self.core.handle_command(self.now, command);
         self.act();

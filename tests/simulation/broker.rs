@@ -87,7 +87,7 @@ impl Broker {
     pub fn new(shards: usize, limits: Limits, ring_room: usize, seed: u64, schedule: Rng) -> Broker {
         let limits = Arc::new(limits);
         let core = |shard| {
-            let (limits, policy) = (limits.clone(), Arc::default());
+            let (limits, policy) = (Arc::new(Limits::clone(&limits).into()), Arc::default());
             let config = CoreConfig { shard: shard as u8, shards: shards as u8, seed, limits, policy };
             Core::new(config, Time(0))
         };

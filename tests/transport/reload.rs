@@ -63,11 +63,15 @@ fn limits_change_without_anybody_noticing() {
 #[test]
 fn what_needs_another_start_is_told() {
     let (broker, file) = start("max-packet = \"1M\"\n");
-    std::fs::write(&file, "max-packet = \"1K\"\nlisten = \"127.0.0.1:1\"\n").unwrap();
+    std::fs::write(&file, "max-packet = \"1K\"\nmax-connections = 5\nsys-interval = \"1s\"\n").unwrap();
     let mut client = Client::new(&broker, Version::V5);
     broker.signal(Signal::HUP);
-    await_that(&mut || broker.said().contains("max-packet changes with the next start"));
-    // The client was told that it may.
+    await_that(&mut || broker.said().contains("sys-interval changes with the next start"));
+    // The client was told that it may; who comes now is told otherwise.
+    await_that(&mut || {
+        let connect = Connect::new(Version::V5, &unique("c"));
+        Client::connect_with(&broker, &connect).2.number(prop::MAXIMUM_PACKET_SIZE) == Some(1024)
+    });
     client.subscribe("t", 0);
     client.publish("t", 0, vec![1; 5000]);
     client.expect_message("t", vec![1; 5000]);

@@ -7,7 +7,7 @@ use super::Core;
 use super::connection::Phase;
 use super::publish::plain_publication;
 use crate::codec::{PacketType, QoS, ReasonCode};
-use crate::limits::QueuePolicy;
+use crate::limits::Limits;
 use crate::router::{Route, RouteSubscriber, When};
 use crate::session::Session;
 use crate::session::message::{SHARE_FROM, SessionKey};
@@ -35,15 +35,16 @@ impl Core {
         if !begins_acknowledged_run(bytes, v5, topic) || !self.takes_acknowledged_run(publisher, route) {
             return None;
         }
-        let run = cut_acknowledged_run(bytes, v5, self.limits.max_packet, topic)?;
+        let Limits { max_packet, max_qos, receive_maximum, .. } = self.profiles[connection.profile].limits;
+        let run = cut_acknowledged_run(bytes, v5, max_packet, topic)?;
         let mut run = run.split(self.most_at_once(route)).0;
-        if run.qos as u8 > self.limits.max_qos {
+        if run.qos as u8 > max_qos {
             return None;
         }
         let session = &mut self.sessions[publisher];
         let key = session.key;
         if run.qos == QoS::ExactlyOnce {
-            let most = usize::from(if v5 { self.limits.receive_maximum } else { u16::MAX });
+            let most = usize::from(if v5 { receive_maximum } else { u16::MAX });
             let incoming = session.incoming();
             // An id that is there already is a repetition, one too many is an error: the ordinary way.
             let count = run.ids().take_while(|id| incoming.len() < most && incoming.insert(*id)).count();
@@ -80,7 +81,7 @@ impl Core {
         };
         !(route.direct.is_empty() && route.shards.is_empty())
             && route.groups.is_empty()
-            && self.limits.queue_policy != QueuePolicy::Refuse
+            && !self.profiles.refuses
             && (self.store.is_none() || is_kept_nowhere())
     }
 
@@ -136,7 +137,7 @@ impl Core {
         let must_keep = session.is_persistent();
         let connection = &mut self.connections[slot as usize];
         let fits = qos > QoS::AtMostOnce
-            && connection.output.len() <= self.output_mark
+            && connection.output.len() <= self.profiles[connection.profile].output_mark
             && connection.takes_verbatim(run, ids, SHARE_FROM);
         let outgoing = session.outgoing();
         let room = if fits { usize::from(outgoing.room(connection.quota)) } else { 0 };
@@ -154,7 +155,7 @@ impl Core {
             }
             self.counters.packets_sent[PacketType::Publish as usize] += u64::from(first.count);
             self.counters.publish_bytes_sent += first.payload_bytes;
-            if connection.output.len() > self.limits.output_bound() {
+            if connection.output.len() > self.profiles[connection.profile].output_bound {
                 self.doom(slot, ReasonCode::QuotaExceeded);
             }
         }
@@ -231,7 +232,7 @@ impl Core {
             out.extend_from_slice(&[packet.first(), 2, high, low]);
         }
         self.counters.packets_sent[packet as usize] += ((out.len() - before) / ACK_LEN) as u64;
-        if connection.output.len() > self.limits.output_bound() {
+        if connection.output.len() > self.profiles[connection.profile].output_bound {
             self.doom(slot, ReasonCode::QuotaExceeded);
         }
     }
@@ -257,7 +258,7 @@ mod tests {
     impl Pieces {
         fn new(piece: usize, receive_maximum: u16) -> Pieces {
             let limits = Limits { max_inflight: 3, receive_maximum, sys_interval_ms: 0, ..Limits::default() };
-            let (limits, policy) = (Arc::new(limits), Arc::default());
+            let (limits, policy) = (Arc::new(limits.into()), Arc::default());
             let config = CoreConfig { shard: 0, shards: 1, seed: 3, limits, policy };
             Pieces { core: Core::new(config, NOW), piece, clients: Vec::new() }
         }

@@ -138,7 +138,8 @@ impl Core {
             if session.expiry_interval == 0 && expiry != 0 {
                 return self.disconnect(now, slot, ReasonCode::ProtocolError);
             }
-            session.expiry_interval = expiry.min(self.limits.max_session_expiry);
+            let longest = self.profiles[connection.profile].limits.max_session_expiry;
+            session.expiry_interval = expiry.min(longest);
         }
         if disconnect.reason == ReasonCode::Success {
             // [MQTT-3.14.4-3]

@@ -17,6 +17,7 @@ use crate::session::message::{Message, SessionKey};
 use crate::session::{NEVER_EXPIRES, Session, Will};
 use crate::shard::envelope::{Envelope, Handoff, Socket};
 use crate::time::Time;
+use crate::topic::check_name;
 use bytes::{Bytes, BytesMut};
 use std::rc::Rc;
 
@@ -101,16 +102,8 @@ impl Core {
             return Err(ReasonCode::BadAuthenticationMethod);
         }
         let Some(will) = &connect.will else { return Ok(()) };
-        if will.qos as u8 > self.limits.max_qos {
-            return Err(ReasonCode::QoSNotSupported);
-        }
-        if will.retain && !self.limits.retain_available {
-            return Err(ReasonCode::RetainNotSupported);
-        }
-        if will.payload.len() > self.limits.max_will {
-            return Err(ReasonCode::QuotaExceeded);
-        }
-        if self.check_topic(will.topic).is_err() {
+        // What its client may leave is known when its user is.
+        if check_name(will.topic, usize::MAX).is_err() {
             return Err(ReasonCode::TopicNameInvalid);
         }
         if will.topic.starts_with(BROKER_TOPICS) {
@@ -226,7 +219,7 @@ impl Core {
         let screened = match connect.properties.authentication_method {
             _ if self.is_banned(now, slot, client_id, connect.username) => Screened::Out(ReasonCode::Banned),
             _ if self.is_closed_to(client_id) => Screened::Out(ReasonCode::QuotaExceeded),
-            _ if self.is_jailed(now, client_id) => Screened::Out(ReasonCode::ConnectionRateExceeded),
+            _ if self.is_jailed(now, slot, client_id) => Screened::Out(ReasonCode::ConnectionRateExceeded),
             Some(method) => {
                 let data = connect.properties.authentication_data;
                 let pending = Pending { bytes: BytesMut::from(bytes), assigned, home: Some(self.shard) };
@@ -278,14 +271,20 @@ impl Core {
                 return Flow::Stop;
             }
         };
-        if self.seat_user(slot, client_id, access.as_deref()).is_err() {
+        let listener = self.origin(slot).listener;
+        let user = access.as_ref().and_then(|access| access.user.as_deref());
+        self.connections[slot as usize].profile = self.profiles.number(Some(listener), user);
+        let within_limits = self.check_will_limits(slot, connect).and_then(|()| {
+            self.seat_user(slot, client_id, access.as_deref()).map_err(|_| ReasonCode::QuotaExceeded)
+        });
+        if let Err(reason) = within_limits {
             self.give_up_claim(self.keys.fingerprint(client_id));
-            self.refuse(slot, ReasonCode::QuotaExceeded);
+            self.refuse(slot, reason);
             return Flow::Stop;
         }
-        self.note_reconnect(now, client_id);
+        self.note_reconnect(now, slot, client_id);
         let changes = self.changes_made();
-        let wants_storage = self.expiry_wanted(connect) > 0;
+        let wants_storage = self.expiry_wanted(slot, connect) > 0;
         let (clean_start, own) = (connect.clean_start, access.as_deref());
         let session = self.session_for(now, client_id, clean_start, wants_storage, own);
         let Some((session, session_present)) = session else {
@@ -375,22 +374,22 @@ impl Core {
     }
 
     /// How long the session may outlive its connection, seconds.
-    fn expiry_wanted(&self, connect: &Connect<'_>) -> u32 {
+    fn expiry_wanted(&self, slot: u32, connect: &Connect<'_>) -> u32 {
         let wanted = match (connect.version == Version::V5, connect.clean_start) {
             (true, _) => connect.properties.session_expiry,
             (false, true) => 0,
             (false, false) => NEVER_EXPIRES,
         };
-        wanted.min(self.limits.max_session_expiry)
+        wanted.min(self.limits_of(slot).max_session_expiry)
     }
 
     /// Ties the connection and the session together.
     fn attach(&mut self, now: Time, slot: u32, session_slot: u32, connect: &Connect<'_>) {
         self.note_connect(slot, session_slot, connect);
         let properties = &connect.properties;
-        let is_v5 = connect.version == Version::V5;
-        let expiry_interval = self.expiry_wanted(connect);
+        let expiry_interval = self.expiry_wanted(slot, connect);
         let session = &mut self.sessions[session_slot as usize];
+        session.profile = self.connections[slot as usize].profile;
         session.connection = Some(slot);
         session.expires = Time::NEVER;
         session.will_due = Time::NEVER;
@@ -404,14 +403,15 @@ impl Core {
             Box::new(Will { message, expiry: will.properties.message_expiry, delay: will.delay })
         });
         self.disarm_session(session_slot);
-        let keep_alive = self.keep_alive(connect);
-        let aliases = properties.topic_alias_maximum.min(self.limits.topic_alias_maximum_outgoing);
+        let keep_alive = self.keep_alive(slot, connect);
+        let limits = self.limits_of(slot);
+        let aliases = properties.topic_alias_maximum.min(limits.topic_alias_maximum_outgoing);
+        let quota = properties.receive_maximum.min(limits.max_inflight).max(1);
         let connection = &mut self.connections[slot as usize];
         connection.session = session_slot;
         connection.phase = Phase::Connected;
         connection.patience = u32::from(keep_alive) * 1500;
-        connection.quota = properties.receive_maximum.min(self.limits.max_inflight).max(1);
-        connection.alias_maximum = if is_v5 { self.limits.topic_alias_maximum } else { 0 };
+        connection.quota = quota;
         connection.shrink();
         if aliases > 0 {
             connection.extras().outgoing_aliases = Some(OutgoingAliases::new(aliases));
@@ -427,8 +427,8 @@ impl Core {
     }
 
     /// The keep alive in force, seconds; version 5 clients are told when it is not theirs ([MQTT-3.2.2-22]).
-    fn keep_alive(&self, connect: &Connect<'_>) -> u16 {
-        let longest = self.limits.max_keep_alive;
+    fn keep_alive(&self, slot: u32, connect: &Connect<'_>) -> u16 {
+        let longest = self.limits_of(slot).max_keep_alive;
         let too_long = longest > 0 && (connect.keep_alive == 0 || connect.keep_alive > longest);
         if too_long && connect.version == Version::V5 { longest } else { connect.keep_alive }
     }
@@ -442,8 +442,9 @@ impl Core {
         assigned: Option<&str>,
         authentication: Option<Vec<u8>>,
     ) -> bool {
-        let limits = self.limits.clone();
-        let keep_alive = self.keep_alive(connect);
+        let profile = self.connections[slot as usize].profile;
+        let limits = self.profiles[profile].limits.clone();
+        let keep_alive = self.keep_alive(slot, connect);
         let expiry = self.sessions[session as usize].expiry_interval;
         let properties = ConnAckProperties {
             session_expiry: (expiry != connect.properties.session_expiry).then_some(expiry),

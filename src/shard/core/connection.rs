@@ -147,8 +147,8 @@ pub(super) struct Connection {
     pub is_dirty: bool,
     /// Deliveries wait for the output to drain.
     pub is_stalled: bool,
-    /// CONNACK allowed the client to set aliases up to this.
-    pub alias_maximum: u16,
+    /// The number of its limits: those of its listener until its user is known.
+    pub profile: u16,
 }
 
 impl Connection {
@@ -201,6 +201,7 @@ impl Connection {
 impl Core {
     /// A new connection that has its connect timeout to send CONNECT.
     pub(super) fn open(&mut self, now: Time, origin: Origin) -> ConnId {
+        let profile = self.profiles.number(Some(origin.listener), None);
         self.generations = self.generations.wrapping_add(1);
         let generation = self.generations;
         let slot = self.connections.insert(Connection {
@@ -219,10 +220,10 @@ impl Core {
             version: Version::V5,
             is_dirty: false,
             is_stalled: false,
-            alias_maximum: 0,
+            profile,
         }) as u32;
         let conn = ConnId { slot, generation };
-        self.arm_connection(conn, now + self.limits.connect_timeout_ms);
+        self.arm_connection(conn, now + self.profiles[profile].limits.connect_timeout_ms);
         conn
     }
 
@@ -255,7 +256,7 @@ impl Core {
             return false;
         }
         self.counters.packets_sent[packet as usize] += 1;
-        if connection.output.len() > self.limits.output_bound() {
+        if connection.output.len() > self.profiles[connection.profile].output_bound {
             self.doom(slot, ReasonCode::QuotaExceeded);
         }
         true

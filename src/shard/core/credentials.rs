@@ -35,7 +35,7 @@ pub(super) fn same_rights(old: &Option<Rc<Access>>, new: &Option<Rc<Access>>) ->
 
 impl Core {
     /// Where a connection comes from; known until CONNACK.
-    fn origin(&self, slot: u32) -> &Origin {
+    pub(super) fn origin(&self, slot: u32) -> &Origin {
         let extras = self.connections[slot as usize].extras.as_ref();
         extras.and_then(|extras| extras.origin.as_deref()).expect("the origin is known until CONNACK")
     }

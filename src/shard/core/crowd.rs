@@ -17,7 +17,8 @@ pub(super) struct Crowded;
 impl Core {
     /// A place for a connection from there, if such are counted.
     pub(super) fn seat_at(&mut self, origin: &Origin) -> Result<Option<Seat>, Crowded> {
-        let most = self.limits.max_connections_per_address;
+        let number = self.profiles.number(Some(origin.listener), None);
+        let most = self.profiles[number].limits.max_connections_per_address;
         let Some(peer) = origin.peer.filter(|_| most > 0) else { return Ok(None) };
         self.seated(Member::at(peer.ip()), most).map(Some)
     }
@@ -55,7 +56,7 @@ impl Core {
         client_id: &str,
         access: Option<&Access>,
     ) -> Result<(), Crowded> {
-        let most = self.limits.max_connections_per_user;
+        let most = self.limits_of(slot).max_connections_per_user;
         let Some(user) = access.and_then(|access| access.user.as_deref()).filter(|_| most > 0) else {
             return Ok(());
         };

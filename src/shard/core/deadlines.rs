@@ -77,7 +77,10 @@ impl Core {
         match connection.phase {
             Phase::Connected => {}
             // Its registrar answers within a turn or two; what claimed an id must not vanish.
-            Phase::Locating => return self.arm_connection(conn, now + self.limits.connect_timeout_ms),
+            Phase::Locating => {
+                let timeout = self.profiles[connection.profile].limits.connect_timeout_ms;
+                return self.arm_connection(conn, now + timeout);
+            }
             Phase::Deciding => {
                 self.counters.logins_busy += 1;
                 return self.refuse(conn.slot, ReasonCode::ServerUnavailable);

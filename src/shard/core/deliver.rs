@@ -9,7 +9,7 @@ use crate::limits::QueuePolicy;
 use crate::router::Route;
 use crate::session::alias::AliasUse;
 use crate::session::message::{Publication, SHARE_FROM, remaining_expiry};
-use crate::session::outgoing::{Delivery, GroupKey, Repeat, SubscriptionIds};
+use crate::session::outgoing::{Delivery, GroupKey, Outgoing, Repeat, SubscriptionIds};
 use crate::session::run::Run;
 use crate::session::tail::Window;
 use crate::shard::output::BufferPool;
@@ -48,7 +48,7 @@ impl Core {
             return;
         };
         let connection = &mut self.connections[slot as usize];
-        let is_over_mark = connection.output.len() > self.output_mark;
+        let is_over_mark = connection.output.len() > self.profiles[connection.profile].output_mark;
         if qos == QoS::AtMostOnce {
             if is_over_mark {
                 self.counters.dropped_output_mark += 1;
@@ -131,7 +131,8 @@ impl Core {
             let payload = self.uncopied(publication);
             self.push_uncopied(slot, &payload);
         }
-        if self.connections[slot as usize].output.len() > self.limits.output_bound() {
+        let connection = &self.connections[slot as usize];
+        if connection.output.len() > self.profiles[connection.profile].output_bound {
             self.doom(slot, crate::codec::ReasonCode::QuotaExceeded);
         }
     }
@@ -153,7 +154,7 @@ impl Core {
         if !connection.takes_verbatim(run, ids, most) {
             return false;
         }
-        if connection.output.len() > self.output_mark {
+        if connection.output.len() > self.profiles[connection.profile].output_mark {
             self.counters.dropped_output_mark += u64::from(run.count);
             return true;
         }
@@ -177,7 +178,7 @@ impl Core {
     /// Whether there is room in the output; if not, what waits goes on when it has drained.
     fn has_room(&mut self, slot: u32) -> bool {
         let connection = &mut self.connections[slot as usize];
-        if connection.output.len() <= self.output_mark {
+        if connection.output.len() <= self.profiles[connection.profile].output_mark {
             return true;
         }
         connection.is_stalled = true;
@@ -254,9 +255,10 @@ impl Core {
         mut delivery: Delivery,
         publication: &Publication<'_>,
     ) {
-        let max = (self.limits.max_queued_messages, self.limits.max_queued_bytes);
-        let outgoing = self.sessions[session_slot as usize].outgoing();
-        if !outgoing.admits(delivery.message.size(), max, self.limits.queue_policy) {
+        let session = &mut self.sessions[session_slot as usize];
+        let limits = &self.profiles[session.profile].limits;
+        let max = (limits.max_queued_messages, limits.max_queued_bytes);
+        if !session.outgoing().admits(delivery.message.size(), max, limits.queue_policy) {
             self.counters.dropped_queue_full += 1;
             return;
         }
@@ -291,12 +293,14 @@ impl Core {
 
     /// Whether a session on this shard that would get the message has no room for it ([`QueuePolicy::Refuse`]).
     pub(super) fn is_some_queue_full(&self, publication: &Publication<'_>, route: &Route) -> bool {
-        debug_assert!(self.limits.queue_policy == QueuePolicy::Refuse);
+        debug_assert!(self.profiles.refuses);
         let bytes = publication.topic.len() + publication.forwarded.len() + publication.payload.len();
-        let (messages, max_bytes) = (self.limits.max_queued_messages, self.limits.max_queued_bytes);
         let is_full = |slot: u32| {
-            let outgoing = self.sessions[slot as usize].outgoing.as_ref();
-            outgoing.is_some_and(|outgoing| outgoing.is_full(bytes, messages, max_bytes))
+            let session = &self.sessions[slot as usize];
+            let limits = &self.profiles[session.profile].limits;
+            let (messages, max_bytes) = (limits.max_queued_messages, limits.max_queued_bytes);
+            let is_full = |outgoing: &Outgoing| outgoing.is_full(bytes, messages, max_bytes);
+            limits.queue_policy == QueuePolicy::Refuse && session.outgoing.as_deref().is_some_and(is_full)
         };
         publication.qos > QoS::AtMostOnce
             && route.direct.iter().any(|s| s.qos > QoS::AtMostOnce && is_full(s.session))

@@ -365,7 +365,8 @@ impl Core {
     /// The socket took all that was ready. True if what waits for room may go on.
     pub(super) fn drained_gated(&mut self, slot: u32) -> bool {
         self.release(slot);
-        self.connections[slot as usize].output.len() <= self.output_mark
+        let connection = &self.connections[slot as usize];
+        connection.output.len() <= self.profiles[connection.profile].output_mark
     }
 
     /// CONNACK is about to be written, and leaves when what was changed since `before` is stored.

@@ -67,7 +67,7 @@ impl Core {
                 bytes = &bytes[used..];
                 continue;
             }
-            match cut(bytes, self.limits.max_packet) {
+            match cut(bytes, self.limits_of(slot).max_packet) {
                 Ok(Cut::Frame(frame)) => {
                     let rest = &bytes[frame.bytes.len()..];
                     let flow = self.receive_frame(now, slot, frame, None);
@@ -97,7 +97,7 @@ impl Core {
             return self.receive_acks(now, slot, bytes);
         }
         let route = connection.route.upgrade()?;
-        if self.asks || self.has_rates() || self.memory.is_full() {
+        if self.asks || self.has_rates(slot) || self.memory.is_full() {
             // Each message is looked at.
             return None;
         }
@@ -108,7 +108,7 @@ impl Core {
         let is_here = route.shards.is_empty() && route.groups.is_empty();
         let is_lone = route.direct.len() == 1 || self.lent(bytes).is_some();
         let longest = if is_here && is_lone { u32::MAX } else { SHARE_FROM as u32 };
-        let most = self.limits.max_packet.min(longest);
+        let most = self.profiles[connection.profile].limits.max_packet.min(longest);
         let run = cut_run(bytes, connection.is_v5(), most, route.topic.as_bytes())?;
         if !self.router.is_fresh(&route) {
             return None;
@@ -120,7 +120,7 @@ impl Core {
 
     /// A packet that came in several pieces: an allocation of its own, which large payloads are shared from.
     fn receive_whole(&mut self, now: Time, slot: u32, whole: &Bytes) -> Flow {
-        match cut(whole, self.limits.max_packet) {
+        match cut(whole, self.limits_of(slot).max_packet) {
             Ok(Cut::Frame(frame)) => self.receive_frame(now, slot, frame, Some(whole)),
             Ok(Cut::Short { .. }) => unreachable!("the packet was completed"),
             Err(error) => {
@@ -144,7 +144,7 @@ impl Core {
             };
             torn.bytes.extend_from_slice(&[*byte]);
             *bytes = rest;
-            torn.total = match cut(&torn.bytes, self.limits.max_packet)? {
+            torn.total = match cut(&torn.bytes, self.limits_of(slot).max_packet)? {
                 Cut::Frame(frame) => Some(frame.bytes.len()),
                 Cut::Short { total } => total,
             };
@@ -169,7 +169,7 @@ impl Core {
     /// Refuses to keep more for somebody of whom nothing is known than a CONNECT may have, and for anybody where memory
     /// is short.
     fn check_torn(&self, slot: u32, total: Option<usize>) -> Result<(), DecodeError> {
-        let limit = self.torn_limit(self.connections[slot as usize].phase == Phase::Connected);
+        let limit = self.torn_limit(slot);
         match total.filter(|total| *total > limit as usize) {
             Some(size) => Err(DecodeError::PacketTooLarge { size: size as u32, limit }),
             None => Ok(()),

@@ -2,6 +2,7 @@
 //!
 //! Only those that were let in are counted, so that nobody can shut out a client id that is not his own to use.
 use super::Core;
+use crate::limits::Limits;
 use crate::router::keys::FingerprintMap;
 use crate::time::Time;
 use std::collections::VecDeque;
@@ -58,15 +59,15 @@ impl Jail {
 
 impl Core {
     /// Whether a client id came too often lately.
-    pub(super) fn is_jailed(&self, now: Time, client_id: &str) -> bool {
-        self.limits.max_reconnects > 0 && self.jail.holds(now, self.keys.fingerprint(client_id))
+    pub(super) fn is_jailed(&self, now: Time, slot: u32, client_id: &str) -> bool {
+        self.limits_of(slot).max_reconnects > 0 && self.jail.holds(now, self.keys.fingerprint(client_id))
     }
 
     /// A client was let in.
-    pub(super) fn note_reconnect(&mut self, now: Time, client_id: &str) {
-        if self.limits.max_reconnects > 0 {
+    pub(super) fn note_reconnect(&mut self, now: Time, slot: u32, client_id: &str) {
+        let Limits { max_reconnects: most, jail_ms, .. } = *self.limits_of(slot);
+        if most > 0 {
             let client = self.keys.fingerprint(client_id);
-            let (most, jail_ms) = (self.limits.max_reconnects, self.limits.jail_ms);
             self.counters.jailed += u64::from(self.jail.note(now, client, most, jail_ms));
         }
     }

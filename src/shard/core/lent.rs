@@ -141,7 +141,8 @@ mod tests {
     /// What subscribers of either version get of packets of this size that come in pieces, and whether anything is
     /// still in use after the turn.
     fn told(payload: usize, piece: usize, lends: bool) -> Vec<Vec<u8>> {
-        let (limits, policy) = (Arc::new(Limits { sys_interval_ms: 0, ..Limits::default() }), Arc::default());
+        let (limits, policy) =
+            (Arc::new(Limits { sys_interval_ms: 0, ..Limits::default() }.into()), Arc::default());
         let mut core = Core::new(CoreConfig { shard: 0, shards: 1, seed: 3, limits, policy }, NOW);
         let publisher = client(&mut core, 4, b'p', false);
         let subscribers =

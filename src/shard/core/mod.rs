@@ -27,6 +27,7 @@ mod mesh;
 mod notice;
 mod permits;
 mod pressure;
+mod profiles;
 mod publish;
 mod rate;
 mod refill;
@@ -51,6 +52,7 @@ use crate::auth::Origin;
 use crate::auth::access::Policy;
 use crate::auth::decision::{Answer, Question};
 use crate::limits::Limits;
+use crate::limits::profiles::Profiles;
 use crate::memory::Memory;
 use crate::metrics::Counters;
 use crate::router::{Keys, Router};
@@ -102,7 +104,7 @@ pub struct CoreConfig {
     /// Keys every hash; the same on all shards of one broker.
     pub seed: u64,
     /// The bounds.
-    pub limits: Arc<Limits>,
+    pub limits: Arc<Profiles>,
     /// Who may come in, and who may do what.
     pub policy: Arc<Policy>,
 }
@@ -193,8 +195,8 @@ pub enum Command {
     EndUser(Box<str>),
     /// End the connection of this client id, likewise.
     EndClient(Box<str>),
-    /// Other bounds from now on. What a client was told in CONNACK must be the same in them.
-    Limits(Arc<Limits>),
+    /// Other bounds from now on. What a client was told in CONNACK holds for it until it connects anew.
+    Limits(Arc<Profiles>),
 }
 
 /// One shard's connections, sessions, subscriptions, retained messages and timers.
@@ -202,7 +204,10 @@ pub struct Core {
     shard: ShardId,
     shards: u8,
     keys: Keys,
+    /// What holds for the whole broker.
     limits: Arc<Limits>,
+    /// What holds for one client.
+    profiles: profiles::Table,
     policy: Arc<Policy>,
     /// Whether there are rules about topics: the one question on the way of every message.
     restricts: bool,
@@ -213,8 +218,6 @@ pub struct Core {
     permits: permits::Permits,
     /// The memory in use, of the whole broker.
     memory: Memory,
-    /// [`Limits::output_mark`], or less while memory is short.
-    output_mark: usize,
     connections: Slots<Connection>,
     generations: u32,
     sessions: Slots<Session>,
@@ -307,8 +310,8 @@ impl Core {
             jail: jail::Jail::default(),
             permits: permits::Permits::default(),
             memory: Memory::default(),
-            output_mark: limits.output_mark,
-            limits,
+            profiles: profiles::Table::new(limits.clone(), &Memory::default(), 0),
+            limits: limits.common.clone(),
             policy,
         };
         core.arm_sys(now);
@@ -388,10 +391,7 @@ impl Core {
                 session.access.as_ref().is_some_and(|access| access.user.as_deref() == Some(&*user))
             }),
             Command::EndClient(id) => self.end_clients(now, |_, session| *session.client_id == *id),
-            Command::Limits(limits) => {
-                self.output_mark = pressure::output_mark(&limits, &self.memory);
-                self.limits = limits;
-            }
+            Command::Limits(profiles) => self.take_limits(now, profiles),
         }
         self.settle(now);
     }

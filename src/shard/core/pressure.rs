@@ -44,7 +44,7 @@ impl Core {
     pub(super) fn handle_memory(&mut self, now: Time, memory: Memory) {
         let was_full = self.memory.is_full();
         self.memory = memory;
-        self.output_mark = output_mark(&self.limits, &memory);
+        self.profiles.note_memory(&memory);
         // What was under way when it became full had its time to come to an end.
         if was_full && memory.is_full() {
             self.shed(now);
@@ -148,12 +148,14 @@ impl Core {
     }
 
     /// The largest packet that may come in pieces, if that is bounded.
-    pub(super) fn torn_limit(&self, is_known: bool) -> u32 {
+    pub(super) fn torn_limit(&self, slot: u32) -> u32 {
+        let is_known = self.connections[slot as usize].phase == Phase::Connected;
+        let limits = self.limits_of(slot);
         match self.memory.pressure {
-            Pressure::Full if is_known => TORN_BYTES.min(self.limits.max_packet),
+            Pressure::Full if is_known => TORN_BYTES.min(limits.max_packet),
             _ if is_known => u32::MAX,
-            Pressure::Closed | Pressure::Full => STRANGER_BYTES.min(self.limits.max_connect),
-            _ => self.limits.max_connect,
+            Pressure::Closed | Pressure::Full => STRANGER_BYTES.min(limits.max_connect),
+            _ => limits.max_connect,
         }
     }
 

@@ -4,7 +4,7 @@ use super::connect::BROKER_TOPICS;
 use super::input::Flow;
 use super::lent::{LEND_FROM, Uncopied};
 use crate::codec::{Ack, PacketType, Publish, QoS, ReasonCode};
-use crate::limits::QueuePolicy;
+use crate::limits::Limits;
 use crate::router::{Route, When};
 use crate::session::message::{Publication, SHARE_FROM, SessionKey};
 use crate::session::run::Run;
@@ -64,7 +64,7 @@ impl Core {
             self.write_ack(slot, PacketType::PubRec, publish.packet_id, ReasonCode::Success);
             return Flow::Continue;
         }
-        if let Err(reason) = self.admit(topic, publish) {
+        if let Err(reason) = self.admit(slot, topic, publish) {
             return self.refuse_publish(now, slot, publish, reason);
         }
         if let Some(flow) = self.bar_publish(now, slot, topic, publish) {
@@ -116,10 +116,11 @@ impl Core {
             // [MQTT-3.3.4-6]
             return Err(ReasonCode::ProtocolError);
         }
-        if publish.qos as u8 > self.limits.max_qos {
+        let limits = self.limits_of(slot);
+        if publish.qos as u8 > limits.max_qos {
             return Err(ReasonCode::QoSNotSupported);
         }
-        if publish.retain && !self.limits.retain_available {
+        if publish.retain && !limits.retain_available {
             return Err(ReasonCode::RetainNotSupported);
         }
         if publish.qos == QoS::ExactlyOnce && !self.is_unreleased(slot, publish.packet_id) {
@@ -127,7 +128,7 @@ impl Core {
             let unreleased = session.incoming.as_ref().map_or(0, |incoming| incoming.len());
             // Before version 5 a client is told of no maximum, and its packet ids are the only bound.
             let is_v5 = self.connections[slot as usize].is_v5();
-            let maximum = if is_v5 { self.limits.receive_maximum } else { u16::MAX };
+            let maximum = if is_v5 { limits.receive_maximum } else { u16::MAX };
             if unreleased >= usize::from(maximum) {
                 return Err(ReasonCode::ReceiveMaximumExceeded);
             }
@@ -145,7 +146,8 @@ impl Core {
     fn resolve_alias(&mut self, slot: u32, publish: &Publish<'_>) -> Result<Option<Rc<str>>, ReasonCode> {
         let Some(alias) = publish.topic_alias else { return Ok(None) };
         let connection = &mut self.connections[slot as usize];
-        if alias > connection.alias_maximum {
+        // Topic Alias Maximum of CONNACK.
+        if alias > self.profiles[connection.profile].limits.topic_alias_maximum {
             return Err(ReasonCode::TopicAliasInvalid);
         }
         let aliases = &mut connection.extras().incoming_aliases;
@@ -157,8 +159,8 @@ impl Core {
     }
 
     /// Rules whose breach refuses the message.
-    fn admit(&self, topic: &str, publish: &Publish<'_>) -> Result<(), ReasonCode> {
-        self.check_topic(topic)?;
+    fn admit(&self, slot: u32, topic: &str, publish: &Publish<'_>) -> Result<(), ReasonCode> {
+        self.check_topic(self.limits_of(slot), topic)?;
         if topic.starts_with(BROKER_TOPICS) {
             return Err(ReasonCode::NotAuthorized);
         }
@@ -170,9 +172,9 @@ impl Core {
     }
 
     /// Whether a topic can be published to, here.
-    pub(super) fn check_topic(&self, topic: &str) -> Result<(), ReasonCode> {
-        let is_short = topic.len() <= self.limits.max_topic_length;
-        let is_name = is_short && check_name(topic, self.limits.max_topic_levels).is_ok();
+    pub(super) fn check_topic(&self, limits: &Limits, topic: &str) -> Result<(), ReasonCode> {
+        let is_short = topic.len() <= limits.max_topic_length;
+        let is_name = is_short && check_name(topic, limits.max_topic_levels).is_ok();
         if is_name { Ok(()) } else { Err(ReasonCode::TopicNameInvalid) }
     }
 
@@ -255,7 +257,7 @@ impl Core {
     }
 
     fn publish_along(&mut self, now: Time, publication: &Publication<'_>, route: &Route) -> Published {
-        if self.limits.queue_policy == QueuePolicy::Refuse && self.is_some_queue_full(publication, route) {
+        if self.profiles.refuses && self.is_some_queue_full(publication, route) {
             // Clients before version 5 cannot be told, and a will has no one to tell.
             self.counters.dropped_queue_full += 1;
             return Published::Refused(ReasonCode::QuotaExceeded);

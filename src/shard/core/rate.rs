@@ -48,25 +48,25 @@ fn full(limits: &Limits) -> (i64, i64) {
 }
 
 impl Core {
-    /// Whether there are rates at all.
+    /// Whether there are rates for this client at all.
     #[inline]
-    pub(super) fn has_rates(&self) -> bool {
-        self.limits.max_publish_rate > 0 || self.limits.max_publish_bytes > 0
+    pub(super) fn has_rates(&self, slot: u32) -> bool {
+        self.profiles[self.connections[slot as usize].profile].has_rates
     }
 
     /// A message of a client came.
     #[inline]
     pub(super) fn charge(&mut self, now: Time, slot: u32, bytes: usize) {
-        if self.has_rates() {
+        if self.has_rates(slot) {
             self.charge_rate(now, slot, bytes);
         }
     }
 
     fn charge_rate(&mut self, now: Time, slot: u32, bytes: usize) {
-        let limits = self.limits.clone();
-        let rate =
-            self.connections[slot as usize].extras().rate.get_or_insert_with(|| Rate::new(now, &limits));
-        rate.fill(now, &limits);
+        let connection = &mut self.connections[slot as usize];
+        let limits = &self.profiles[connection.profile].limits;
+        let rate = connection.extras().rate.get_or_insert_with(|| Rate::new(now, limits));
+        rate.fill(now, limits);
         if limits.max_publish_rate > 0 {
             rate.messages -= 1000;
         }
@@ -78,15 +78,16 @@ impl Core {
     /// If the client has published more than its rate allows: keeps the bytes, and stops reading for a while.
     #[inline]
     pub(super) fn throttle(&mut self, now: Time, slot: u32, bytes: &[u8]) -> bool {
-        self.has_rates() && self.throttle_rate(now, slot, bytes)
+        self.has_rates(slot) && self.throttle_rate(now, slot, bytes)
     }
 
     fn throttle_rate(&mut self, now: Time, slot: u32, bytes: &[u8]) -> bool {
-        let limits = self.limits.clone();
-        let extras = self.connections[slot as usize].extras.as_mut();
+        let connection = &mut self.connections[slot as usize];
+        let limits = &self.profiles[connection.profile].limits;
+        let extras = connection.extras.as_mut();
         let Some(rate) = extras.and_then(|extras| extras.rate.as_mut()) else { return false };
-        rate.fill(now, &limits);
-        let wait = rate.wait(&limits);
+        rate.fill(now, limits);
+        let wait = rate.wait(limits);
         if wait == 0 {
             return false;
         }
@@ -97,8 +98,9 @@ impl Core {
     }
 
     /// Refuses filters that are too wide: a wildcard within the first levels.
-    pub(super) fn check_wildcards(&self, filter: &str) -> Result<(), ReasonCode> {
-        let is_wide = filter.split('/').take(self.limits.min_wildcard_depth).any(has_wildcard);
+    pub(super) fn check_wildcards(&self, slot: u32, filter: &str) -> Result<(), ReasonCode> {
+        let depth = self.limits_of(slot).min_wildcard_depth;
+        let is_wide = filter.split('/').take(depth).any(has_wildcard);
         if is_wide { Err(ReasonCode::WildcardSubscriptionsNotSupported) } else { Ok(()) }
     }
 }

@@ -86,10 +86,11 @@ impl Core {
 
     /// The oldest messages, which could not give way while they were on the disk only, do so now.
     fn make_way(&mut self, session_slot: u32) {
-        if self.limits.queue_policy != QueuePolicy::DropOldest {
+        let limits = &self.profiles[self.sessions[session_slot as usize].profile].limits;
+        if limits.queue_policy != QueuePolicy::DropOldest {
             return;
         }
-        let max = (self.limits.max_queued_messages, self.limits.max_queued_bytes);
+        let max = (limits.max_queued_messages, limits.max_queued_bytes);
         while let Some(dropped) = self.sessions[session_slot as usize].outgoing().give_way(max) {
             self.counters.dropped_queue_full += 1;
             if let Some(stored) = dropped.stored() {

@@ -60,6 +60,9 @@ impl Core {
         let mut session = Session::new(SessionKey(number), Rc::from(client_id));
         session.is_stored = true;
         session.owner = owner;
+        // Those of its user: which listener its client came by is not stored.
+        let user = session.owner().cloned().flatten();
+        session.profile = self.profiles.number(None, user.as_deref());
         session.expiry_interval = expiry_interval;
         // A client that was connected lost its connection with the process.
         session.expires = expires.unwrap_or(if expiry_interval == NEVER_EXPIRES {

@@ -188,7 +188,7 @@ impl Core {
         let session = &self.sessions[session as usize];
         let Some(connection) = session.connection else { return 0 };
         let connection = &self.connections[connection as usize];
-        if connection.output.len() > self.output_mark / 2 {
+        if connection.output.len() > self.profiles[connection.profile].output_mark / 2 {
             return 0;
         }
         if subscription.options.qos == QoS::AtMostOnce {
@@ -196,7 +196,7 @@ impl Core {
         }
         let (inflight, queued) = session.outgoing.as_ref().map_or((0, 0), |o| (o.inflight(), o.queued()));
         let window = usize::from(connection.quota).saturating_sub(inflight);
-        let queue = (self.limits.max_queued_messages / 2).saturating_sub(queued);
+        let queue = (self.profiles[session.profile].limits.max_queued_messages / 2).saturating_sub(queued);
         SCAN_MESSAGES.min(window.max(queue))
     }
 

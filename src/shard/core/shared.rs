@@ -146,12 +146,12 @@ impl Core {
     /// The connected member on this shard whose turn it is, one with room in its window if there is; and whether some
     /// member was passed over because it may not read the topic.
     fn choose_member(&mut self, slot: u32, topic: &str) -> (Option<Subscriber>, bool) {
-        let Core { router, sessions, connections, output_mark, policy, restricts, .. } = self;
+        let Core { router, sessions, connections, profiles, policy, restricts, .. } = self;
         let has_window = |session: u32| {
             let session = &sessions[session as usize];
             let Some(connection) = session.connection else { return false };
             let connection = &connections[connection as usize];
-            connection.output.len() <= *output_mark
+            connection.output.len() <= profiles[connection.profile].output_mark
                 && session.outgoing.as_ref().is_none_or(|outgoing| outgoing.can_begin(connection.quota))
         };
         let mut is_denied = false;

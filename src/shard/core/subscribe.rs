@@ -5,7 +5,7 @@ use super::{ConnId, Core, ShardId};
 use crate::codec::{
     PacketType, QoS, ReasonCode, SubAck, Subscribe, SubscribeFilter, SubscribeOptions, UnsubAck, Unsubscribe,
 };
-use crate::limits::{MAX_FILTER_COST, filter_cost};
+use crate::limits::{Limits, MAX_FILTER_COST, filter_cost};
 use crate::router::{InterestChange, Member, Subscriber};
 use crate::session::subscriptions::Subscription;
 use crate::shard::envelope::{Announcement, Envelope};
@@ -101,16 +101,17 @@ impl Core {
         waiting: &mut Waiting,
         changes: &mut Vec<InterestChange>,
     ) -> Result<QoS, ReasonCode> {
-        let levels = self.limits.max_topic_levels;
+        let Limits { max_topic_levels: levels, max_topic_length, max_qos, max_subscriptions, .. } =
+            *self.limits_of(slot);
         let shared = parse_shared(filter.filter, levels).map_err(|_| ReasonCode::TopicFilterInvalid)?;
-        let is_long = filter.filter.len() > self.limits.max_topic_length;
+        let is_long = filter.filter.len() > max_topic_length;
         if is_long || (shared.is_none() && check_filter(filter.filter, levels).is_err()) {
             return Err(ReasonCode::TopicFilterInvalid);
         }
         let plain = shared.map_or(filter.filter, |shared| shared.filter);
-        self.check_wildcards(plain)?;
+        self.check_wildcards(slot, plain)?;
         self.check_subscribe(now, slot, plain)?;
-        let granted = filter.options.qos.min(QoS::from_bits(self.limits.max_qos).unwrap_or(QoS::ExactlyOnce));
+        let granted = filter.options.qos.min(QoS::from_bits(max_qos).unwrap_or(QoS::ExactlyOnce));
         let options = SubscribeOptions { qos: granted, ..filter.options };
         let session_slot = self.connections[slot as usize].session;
         let session = &mut self.sessions[session_slot as usize];
@@ -124,8 +125,7 @@ impl Core {
             return Err(ReasonCode::QuotaExceeded);
         }
         let cost = if is_new { session.subscriptions.cost() + filter_cost(filter.filter) } else { 0 };
-        if cost > MAX_FILTER_COST || (is_new && session.subscriptions.len() >= self.limits.max_subscriptions)
-        {
+        if cost > MAX_FILTER_COST || (is_new && session.subscriptions.len() >= max_subscriptions) {
             return Err(ReasonCode::QuotaExceeded);
         }
         let subscription = Subscription { options, id };

@@ -24,7 +24,8 @@ impl Broker {
     }
 
     fn with_policy(shards: u8, limits: Limits, policy: Policy) -> Broker {
-        let (limits, policy) = (Arc::new(Limits { sys_interval_ms: 0, ..limits }), Arc::new(policy));
+        let profiles = Profiles::from(Limits { sys_interval_ms: 0, ..limits });
+        let (limits, policy) = (Arc::new(profiles), Arc::new(policy));
         let config =
             |shard| CoreConfig { shard, shards, seed: 3, limits: limits.clone(), policy: policy.clone() };
         Broker((0..shards).map(|shard| Core::new(config(shard), NOW)).collect())
