@@ -38,6 +38,11 @@ pub struct Limits {
     /// Connections from one address (of IPv6: one network of 64 bits); one more is closed at once. 0: as many as it
     /// likes. Counts those that came since it is set.
     pub max_connections_per_address: u32,
+    /// Connections a second from one address (of IPv6: one network of 64 bits), on average; one more is closed at once. 0:
+    /// likewise.
+    pub max_connection_rate_per_address: u32,
+    /// Of these, so many may come at once.
+    pub connection_burst_per_address: u32,
     /// Connected clients of one verified user; one more gets CONNACK 0x97 (3.1.1: 3). 0: likewise.
     pub max_connections_per_user: u32,
     /// Sessions on the whole broker, connected or not; a new one beyond it gets CONNACK 0x97 (3.1.1: 3).
@@ -146,6 +151,8 @@ impl Default for Limits {
         Limits {
             max_connections: 1_000_000,
             max_connections_per_address: 0,
+            max_connection_rate_per_address: 0,
+            connection_burst_per_address: 20,
             max_connections_per_user: 0,
             max_sessions: 2_000_000,
             connect_timeout_ms: 10_000,

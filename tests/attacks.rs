@@ -57,6 +57,49 @@ fn what_begins_and_does_not_end_is_ended_and_an_honest_client_stays() {
 }
 
 #[test]
+fn an_address_that_connects_all_the_time_is_closed_at_the_door_and_others_come_in() {
+    for shards in [1, 2, 3] {
+        let (plain, proxied) = (free_port(), free_port());
+        // As slow as there is, so that the burst is all that comes in.
+        let text = format!(
+            "max-connection-rate-per-address = 1\nconnection-burst-per-address = 5\n[[listener]]\naddress = {plain}\n\
+             [[listener]]\naddress = {proxied}\nproxy-protocol-from = [\"127.0.0.0/8\"]\n"
+        );
+        let file = certificates::written("ringmq.toml", &text);
+        let mut broker = Broker::start(shards, &["--config", file.to_str().unwrap()]);
+        broker.address.set_port(plain);
+        let mut honest = Client::new(&broker, Version::V5);
+        honest.subscribe("t", 1);
+        let answers = |port: u16, before: &[u8]| {
+            let mut socket = open(SocketAddr::from(([127, 0, 0, 1], port)));
+            let connect = Connect::new(Version::V5, &unique("c")).encode();
+            let written = socket.write_all(before).and_then(|()| socket.write_all(&connect));
+            let mut first = [0];
+            written.is_ok() && socket.read_exact(&mut first).is_ok()
+        };
+        let begun = std::time::Instant::now();
+        let let_in = (0..200).filter(|_| answers(plain, b"")).count() as u64;
+        let most = 4 + begun.elapsed().as_secs() + 1;
+        assert!((4..=most).contains(&let_in), "{let_in} of 200, {most} at most");
+        // Behind a proxy it is who the proxy says, and not the proxy.
+        for (from, least) in [("192.0.2.1", 5), ("192.0.2.2", 5)] {
+            let header = format!("PROXY TCP4 {from} 192.0.2.9 1 2\r\n");
+            let begun = std::time::Instant::now();
+            let let_in = (0..50).filter(|_| answers(proxied, header.as_bytes())).count() as u64;
+            let most = least + begun.elapsed().as_secs() + 1;
+            assert!((least..=most).contains(&let_in), "{from}: {let_in} of 50, {most} at most");
+        }
+        honest.publish("t", 0, "afterwards");
+        honest.expect_message("t", "afterwards");
+        assert!(
+            broker.said().contains("come faster than max-connection-rate-per-address"),
+            "{}",
+            broker.said()
+        );
+    }
+}
+
+#[test]
 fn clients_are_served_while_the_backlog_of_another_fills_the_ways_between_shards() {
     const GROUPS: usize = 200;
     const MESSAGES: u16 = 600;

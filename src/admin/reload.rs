@@ -25,11 +25,13 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Keys outside tables whose change is taken up at once, for new connections where clients were told them in CONNACK. The
 /// others need another start: they are about threads and sockets.
-const AT_ONCE: [&str; 35] = [
+const AT_ONCE: [&str; 37] = [
     "connect-timeout",
+    "connection-burst-per-address",
     "jail-time",
     "log-level",
     "max-connect",
+    "max-connection-rate-per-address",
     "max-connections",
     "max-connections-per-address",
     "max-connections-per-user",

@@ -36,8 +36,15 @@ const OF_BOTH: [&str; 23] = [
     "topic-alias-max-outgoing",
 ];
 /// Keys that matter before anybody knows who the user is, so that a listener may have them only.
-const OF_LISTENERS: [&str; 5] =
-    ["connect-timeout", "jail-time", "max-connect", "max-connections-per-address", "max-reconnects"];
+const OF_LISTENERS: [&str; 7] = [
+    "connect-timeout",
+    "connection-burst-per-address",
+    "jail-time",
+    "max-connect",
+    "max-connection-rate-per-address",
+    "max-connections-per-address",
+    "max-reconnects",
+];
 
 /// The keys of a `[[user]]` table beside the limits.
 #[derive(clap::Args, Clone, Debug)]

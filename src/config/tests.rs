@@ -40,6 +40,8 @@ fn every_limit_has_its_flag() {
         "--max-connections=1",
         "--max-connections-per-address=30",
         "--max-connections-per-user=31",
+        "--max-connection-rate-per-address=32",
+        "--connection-burst-per-address=33",
         "--max-sessions=2",
         "--connect-timeout=300ms",
         "--max-packet=4K",
@@ -82,6 +84,8 @@ fn every_limit_has_its_flag() {
     let expected = Limits {
         max_connections: 1,
         max_connections_per_address: 30,
+        max_connection_rate_per_address: 32,
+        connection_burst_per_address: 33,
         max_connections_per_user: 31,
         max_sessions: 2,
         connect_timeout_ms: 300,

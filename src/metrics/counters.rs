@@ -107,6 +107,7 @@ counters! {
     Counter denied_publish: "Messages and wills refused because their client may not publish to the topic.";
     Counter denied_subscribe: "Subscriptions refused because their client may not subscribe to the filter.";
     Counter denied_receive: "Times a subscriber was left out because it may not read a topic; once for each topic while its route is remembered.";
+    Counter refused_too_fast: "Connections closed at once because others came from their address just before.";
     Counter refused_crowded: "Connections closed or refused because their address or user has as many as it may.";
     Counter jailed: "Client ids that connected too often and are not let in for a while.";
     Counter throttled: "Times a connection was not read for a while because it published faster than it may.";

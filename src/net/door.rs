@@ -55,6 +55,14 @@ impl DoorState {
         Ok((DoorState { settings, tls }, warnings.unwrap_or_default()))
     }
 
+    /// Whether a proxy is to tell where a connection comes from.
+    pub fn awaits_address(&self, origin: &Origin) -> bool {
+        let forwarded = self.settings.websocket.as_ref().map(|settings| &settings.forwarded_from[..]);
+        origin.peer.is_some_and(|peer| {
+            contains(&self.settings.proxies, peer.ip()) || contains(forwarded.unwrap_or_default(), peer.ip())
+        })
+    }
+
     /// What stands between a new connection and the core; `None` for plain TCP. The error is one of our own.
     pub fn transport(self: &Arc<DoorState>, origin: &Origin) -> Result<Option<Box<Transport>>, String> {
         let is_proxy = origin.peer.is_some_and(|peer| contains(&self.settings.proxies, peer.ip()));

@@ -21,6 +21,7 @@ use crate::net::handoff::{self, Accepted};
 use crate::net::ring::Wait;
 use crate::net::send::Sent;
 use crate::net::transports::Transports;
+use crate::net::warn::Warning;
 use crate::store::Batch;
 use crate::store::queue::Wanted;
 use crate::store::record::Wall;
@@ -154,6 +155,7 @@ struct Shard {
     stop_by: Option<Time>,
     questions: Questions,
     busy_poll: Duration,
+    too_fast: Warning,
 }
 
 impl Shard {
@@ -189,6 +191,7 @@ impl Shard {
             stop_by: None,
             questions,
             busy_poll,
+            too_fast: Warning::default(),
         })
     }
 

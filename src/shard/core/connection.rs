@@ -228,10 +228,12 @@ impl Core {
     }
 
     /// The transport tells more of where a connection comes from.
-    pub(super) fn learn_origin(&mut self, slot: u32, origin: Origin) {
+    pub(super) fn learn_origin(&mut self, now: Time, slot: u32, origin: Origin) {
         let connection = &mut self.connections[slot as usize];
         assert!(connection.phase == Phase::AwaitConnect, "the transport is done before CONNECT comes");
-        if self.reseat(slot, &origin).is_err() {
+        // Who has come straight was asked about at the door.
+        let may_come = self.origin(slot).peer.is_some() || self.may_come(now, &origin);
+        if !may_come || self.reseat(slot, &origin).is_err() {
             return self.drop_connection(slot);
         }
         self.connections[slot as usize].extras().origin = Some(Box::new(origin));

@@ -3,6 +3,7 @@ use super::Core;
 use crate::auth::Origin;
 use crate::auth::access::Access;
 use crate::auth::crowd::{Member, Seat};
+use crate::time::Time;
 
 /// What a connection takes up, where that is bounded; free again when the connection is forgotten.
 #[derive(Default, Debug)]
@@ -21,6 +22,18 @@ impl Core {
         let most = self.profiles[number].limits.max_connections_per_address;
         let Some(peer) = origin.peer.filter(|_| most > 0) else { return Ok(None) };
         self.seated(Member::at(peer.ip()), most).map(Some)
+    }
+
+    /// Whether a connection from there comes no faster than others before it allow. Asked before anything is made for it,
+    /// or as soon as a proxy has told where it comes from.
+    pub fn may_come(&mut self, now: Time, origin: &Origin) -> bool {
+        let number = self.profiles.number(Some(origin.listener), None);
+        let limits = &self.profiles[number].limits;
+        let (rate, burst) = (limits.max_connection_rate_per_address, limits.connection_burst_per_address);
+        let Some(peer) = origin.peer.filter(|_| rate > 0) else { return true };
+        let may_come = self.policy.crowd.admits(now, peer.ip(), rate, burst);
+        self.counters.refused_too_fast += u64::from(!may_come);
+        may_come
     }
 
     fn seated(&mut self, member: Member, most: u32) -> Result<Seat, Crowded> {

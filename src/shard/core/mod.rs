@@ -333,9 +333,9 @@ impl Core {
 
     /// The transport has learned more about where `conn` comes from (a TLS handshake, a PROXY header), before any byte
     /// of MQTT. Unknown (stale) ids are ignored.
-    pub fn handle_origin(&mut self, conn: ConnId, origin: Origin) {
+    pub fn handle_origin(&mut self, now: Time, conn: ConnId, origin: Origin) {
         if self.is_live(conn) {
-            self.learn_origin(conn.slot, origin);
+            self.learn_origin(now, conn.slot, origin);
         }
     }
 

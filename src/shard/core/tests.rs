@@ -318,7 +318,7 @@ fn an_idle_connection_keeps_nothing_of_its_origin() {
     let core = &mut broker.0[0];
     let conn = core.handle_accept(NOW, Origin::default()).expect("room");
     let origin = Origin { identity: Some("gateway".into()), ..Origin::default() };
-    core.handle_origin(conn, origin.clone());
+    core.handle_origin(NOW, conn, origin.clone());
     let extras = |core: &Core| core.connections[0].extras.as_ref().map(|extras| extras.origin.clone());
     assert_eq!(extras(core), Some(Some(Box::new(origin))));
     core.handle_bytes(NOW, conn, &connect("a", ConnectProperties::default()));

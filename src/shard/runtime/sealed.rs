@@ -29,7 +29,7 @@ struct ToCore<'a> {
 
 impl Sink for ToCore<'_> {
     fn learn(&mut self, origin: Origin) {
-        self.core.handle_origin(self.conn, origin);
+        self.core.handle_origin(self.now, self.conn, origin);
     }
     fn take(&mut self, plain: &[u8]) {
         if std::mem::replace(&mut self.is_begun, true) {
@@ -47,8 +47,18 @@ impl Shard {
             return;
         }
         let origin = accept::origin(&socket, listener);
+        let door = self.connections.door(listener).state();
+        if !door.awaits_address(&origin) && !self.core.may_come(self.now, &origin) {
+            self.too_fast.say(self.now, || {
+                let from = origin.peer.map_or_else(String::new, |peer| peer.ip().to_string());
+                format!(
+                    "connections from {from} come faster than max-connection-rate-per-address and are closed"
+                )
+            });
+            return self.connections.leave(listener);
+        }
         // Its error is one of our own settings, which were tried at start.
-        let Ok(transport) = self.connections.door(listener).state().transport(&origin) else {
+        let Ok(transport) = door.transport(&origin) else {
             return self.connections.leave(listener);
         };
         let origin = match &transport {
