@@ -24,6 +24,8 @@ pub struct Door {
 /// All rules of the broker that a shard decides by itself. Replaced as a whole when they change.
 #[derive(Clone, Debug)]
 pub struct Policy {
+    /// Counts the changes of who may come in: an answer about credentials that was begun before the last one does not count.
+    pub generation: u64,
     /// By number of the listener; a listener that is not in it has `door`.
     pub doors: Vec<Door>,
     /// For all other listeners.
@@ -52,6 +54,7 @@ impl Default for Policy {
     /// Everybody may everything.
     fn default() -> Policy {
         Policy {
+            generation: 0,
             doors: Vec::new(),
             door: Door { anonymous: true, identity: false },
             verifies: false,

@@ -104,8 +104,8 @@ impl fmt::Debug for ControlRequest {
 /// What was found out.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Answer {
-    /// The client is let in, or refused with a reason.
-    Login(Result<Grant, ReasonCode>),
+    /// The client is let in, or refused with a reason; and the [`super::access::Policy::generation`] at which that was begun.
+    Login(Result<Grant, ReasonCode>, u64),
     /// Whether the wish is allowed.
     Access {
         /// The wish.

@@ -88,6 +88,8 @@ pub struct Backends {
     crowd: Arc<Crowd>,
     seed: [u8; 32],
     secrets: AtomicU64,
+    /// [`Policy::generation`]: counted up after each change, and before the shards are told of it.
+    generation: AtomicU64,
 }
 
 impl Backends {
@@ -112,6 +114,7 @@ impl Backends {
             crowd: Arc::default(),
             seed,
             secrets: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
         };
         Ok((backends, warnings))
     }
@@ -130,6 +133,7 @@ impl Backends {
         }
         // Held, so that rules do not overtake newer ones on their way to the shards.
         let held = self.dynsec.as_ref().map(|dynsec| dynsec.lock().expect(NO_PANIC));
+        self.generation.fetch_add(1, Ordering::SeqCst);
         let roles = held.as_ref().map(|dynsec| dynsec.roles());
         self.tell_policy(Policy { roles, ..self.policy_of_files() });
     }
@@ -164,6 +168,7 @@ impl Backends {
         }
         let controls = if self.dynsec.is_some() { vec![dynsec::TOPIC.into()] } else { Vec::new() };
         Policy {
+            generation: self.generation.load(Ordering::SeqCst),
             doors: doors.doors,
             door: Door { anonymous: false, identity: false },
             verifies: self.args.verifies(),
@@ -199,7 +204,11 @@ impl Backends {
     /// Finds the answer to a question of a shard. May take long.
     pub fn answer(&self, question: Question) -> Answer {
         match question {
-            Question::Login(login) => Answer::Login(self.login(&login)),
+            Question::Login(login) => {
+                // Before anything is looked at, so that what changes meanwhile shows.
+                let generation = self.generation.load(Ordering::SeqCst);
+                Answer::Login(self.login(&login), generation)
+            }
             Question::Access(wish) => {
                 let (allowed, lasts_ms) =
                     self.service.as_ref().map_or((false, 0), |service| service.allows(&wish));
@@ -263,6 +272,7 @@ impl Backends {
             let (text, changes) = dynsec.handle(request);
             // Before the answer, and before anybody else changes something: whoever reads the answer finds it done.
             if changes.rules {
+                self.generation.fetch_add(1, Ordering::SeqCst);
                 self.tell_policy(Policy { roles: Some(dynsec.roles()), ..self.policy_of_files() });
             }
             for user in &changes.ended {

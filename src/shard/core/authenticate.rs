@@ -18,7 +18,7 @@ impl Core {
         data: Option<&[u8]>,
         pending: Pending,
     ) -> Flow {
-        let exchange = self.new_exchange(method);
+        let (exchange, generation) = (self.new_exchange(method), self.policy.generation);
         let connection = &mut self.connections[slot as usize];
         let extras = connection.extras();
         extras.pending = Some(pending);
@@ -29,7 +29,8 @@ impl Core {
         };
         connection.phase = Phase::Authenticating;
         let extras = connection.extras();
-        extras.authentication = Some(Authentication { method: method.into(), exchange: Some(exchange) });
+        let exchange = Some(exchange);
+        extras.authentication = Some(Authentication { method: method.into(), exchange, generation });
         self.advance_authentication(now, slot, data)
     }
 
@@ -82,7 +83,9 @@ impl Core {
                 self.disconnect(now, slot, ReasonCode::NotAuthorized);
                 return Flow::Stop;
             };
-            self.authentication(slot).exchange = Some(exchange);
+            let generation = self.policy.generation;
+            let authentication = self.authentication(slot);
+            (authentication.exchange, authentication.generation) = (Some(exchange), generation);
         }
         self.advance_authentication(now, slot, auth.data)
     }
@@ -100,10 +103,16 @@ impl Core {
     /// Asks the method what comes next and says it.
     fn advance_authentication(&mut self, now: Time, slot: u32, data: Option<&[u8]>) -> Flow {
         let connected = self.connections[slot as usize].phase == Phase::Connected;
+        let generation = self.policy.generation;
         let authentication = self.authentication(slot);
         let exchange = authentication.exchange.as_mut().expect("the exchange is under way");
         let step = exchange.handle_data(data);
         match step {
+            // Who may come in has changed meanwhile, and what was proved may no longer count: once more from the beginning.
+            Step::Success { .. } if authentication.generation < generation => {
+                self.refuse_exchange(now, slot, connected, ReasonCode::ServerBusy);
+                return Flow::Stop;
+            }
             Step::Continue(data) => self.write_auth(slot, ReasonCode::ContinueAuthentication, &data),
             Step::Success { data, user } => {
                 authentication.exchange = None;
@@ -121,16 +130,20 @@ impl Core {
                 self.write_auth(slot, ReasonCode::Success, &data);
             }
             Step::Refuse(reason) => {
-                // [MQTT-4.12.0-4], [MQTT-4.12.1-2]
-                if connected {
-                    self.disconnect(now, slot, reason);
-                } else {
-                    self.refuse(slot, reason);
-                }
+                self.refuse_exchange(now, slot, connected, reason);
                 return Flow::Stop;
             }
         }
         Flow::Continue
+    }
+
+    /// [MQTT-4.12.0-4], [MQTT-4.12.1-2]
+    fn refuse_exchange(&mut self, now: Time, slot: u32, connected: bool, reason: ReasonCode) {
+        if connected {
+            self.disconnect(now, slot, reason);
+        } else {
+            self.refuse(slot, reason);
+        }
     }
 
     /// Who authenticates again must be who it was: what it may do and what is queued for it is that user's.

@@ -298,7 +298,7 @@ impl Core {
                     self.decide_wish(now, slot, &wish, false, BUSY_MS);
                 }
             }
-            Answer::Login(_) => {}
+            Answer::Login(..) => {}
         }
     }
 

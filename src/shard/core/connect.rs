@@ -36,7 +36,7 @@ pub(super) fn pending_client_id(pending: &Pending) -> Option<Box<str>> {
 }
 
 /// A CONNECT that was put aside, and its length: more may lie behind it.
-fn put_aside_connect(bytes: &[u8]) -> (Connect<'_>, usize) {
+pub(super) fn put_aside_connect(bytes: &[u8]) -> (Connect<'_>, usize) {
     let Ok(Cut::Frame(frame)) = cut(bytes, u32::MAX) else {
         unreachable!("a CONNECT that was put aside was whole")
     };

@@ -56,6 +56,8 @@ pub(super) struct Authentication {
     pub method: Box<str>,
     /// The exchange that is under way.
     pub exchange: Option<Box<dyn Exchange>>,
+    /// [`crate::auth::access::Policy::generation`] when it began.
+    pub generation: u64,
 }
 
 /// Client id and user name of a CONNECT.

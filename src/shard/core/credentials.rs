@@ -1,6 +1,6 @@
 //! Who may come in: CONNECT's credentials, decided here where it is quick, else by an ordinary thread that is asked
 //! while the connection waits unread.
-use super::connect::pending_client_id;
+use super::connect::{pending_client_id, put_aside_connect};
 use super::connection::{Pending, Phase};
 use super::input::Flow;
 use super::{Action, ConnId, Core};
@@ -12,6 +12,9 @@ use crate::session::Will;
 use crate::time::Time;
 use bytes::BytesMut;
 use std::rc::Rc;
+
+/// Times that a CONNECT's credentials are looked at, where they change meanwhile; then it is refused as server unavailable.
+const LOGIN_QUESTIONS: usize = 4;
 
 /// What is known of a CONNECT's credentials at once.
 pub(super) enum Screened {
@@ -99,7 +102,12 @@ impl Core {
         }
         let phase = self.connections[conn.slot as usize].phase;
         match answer {
-            Answer::Login(decision) if phase == Phase::Deciding => self.let_in(now, conn.slot, decision),
+            Answer::Login(_, generation)
+                if phase == Phase::Deciding && generation < self.policy.generation =>
+            {
+                self.ask_again(now, conn.slot);
+            }
+            Answer::Login(decision, _) if phase == Phase::Deciding => self.let_in(now, conn.slot, decision),
             Answer::Busy(_) if phase == Phase::Deciding => {
                 self.counters.logins_busy += 1;
                 self.let_in(now, conn.slot, Err(ReasonCode::ServerUnavailable));
@@ -109,6 +117,28 @@ impl Core {
             _ => {}
         }
         self.settle(now);
+    }
+
+    /// Who may come in has changed while an ordinary thread looked at a CONNECT: it is looked at again, but not for ever.
+    fn ask_again(&mut self, now: Time, slot: u32) {
+        let extras = self.connections[slot as usize].extras();
+        extras.asked += 1;
+        if usize::from(extras.asked) >= LOGIN_QUESTIONS {
+            self.counters.logins_busy += 1;
+            return self.let_in(now, slot, Err(ReasonCode::ServerUnavailable));
+        }
+        let pending = extras.pending.as_ref().expect("CONNECT waits for its decision");
+        let (bytes, assigned) = (pending.bytes.clone(), pending.assigned.clone());
+        let (connect, _) = put_aside_connect(&bytes);
+        let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+        match self.screen(slot, &connect, client_id) {
+            Screened::In(grant) => self.let_in(now, slot, Ok(grant)),
+            Screened::Out(reason) => self.let_in(now, slot, Err(reason)),
+            Screened::Ask(login) => {
+                let conn = self.id(slot);
+                self.actions.push_back(Action::Ask { conn, question: Question::Login(login) });
+            }
+        }
     }
 
     /// Goes on with a CONNECT that waited for its decision.
@@ -122,7 +152,9 @@ impl Core {
         }
         let conn = self.id(slot);
         self.actions.push_back(Action::Resume { conn });
-        let pending = self.connections[slot as usize].extras().pending.take();
+        let extras = self.connections[slot as usize].extras();
+        extras.asked = 0;
+        let pending = extras.pending.take();
         let Pending { bytes, assigned, .. } = pending.expect("CONNECT waits for its decision");
         let bytes = bytes.freeze();
         let (length, flow) = self.accept_pending(now, slot, &bytes, assigned, None, grant);

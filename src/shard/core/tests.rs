@@ -1,4 +1,6 @@
 //! Promises of the core that a client could break once, each as the shortest way to break it.
+mod logins;
+
 use super::*;
 use crate::auth::Methods;
 use crate::auth::access::Door;
@@ -397,105 +399,6 @@ fn what_matches_very_many_filters_is_done_in_parts_with_room_for_others_in_betwe
     assert!(turns > 2, "{turns} turns");
     assert_eq!(core.poll_action(), Some(Action::Resume { conn: heavy }));
     core.audit();
-}
-
-/// CONNECT with a user name.
-fn login(client_id: &str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let connect = Connect {
-        version: Version::V5,
-        clean_start: true,
-        keep_alive: 0,
-        client_id,
-        will: None,
-        username: Some("ann"),
-        password: Some(b"secret"),
-        properties: ConnectProperties::default(),
-    };
-    connect.encode(Version::V5, &mut bytes);
-    bytes
-}
-
-/// A core that has credentials verified, with a client that waits for its answer.
-fn asking() -> (Broker, ConnId) {
-    let policy =
-        Policy { verifies: true, door: Door { anonymous: false, identity: false }, ..Policy::default() };
-    let mut broker = Broker::with_policy(1, Limits::default(), policy);
-    let core = &mut broker.0[0];
-    let conn = core.handle_accept(NOW, Origin::default()).expect("room");
-    core.handle_bytes(NOW, conn, &login("a"));
-    assert_eq!(core.poll_action(), Some(Action::Established { conn }));
-    assert_eq!(core.poll_action(), Some(Action::Pause { conn }));
-    match core.poll_action() {
-        Some(Action::Ask { conn: asked, question: Question::Login(login) }) => {
-            assert_eq!((asked, login.user.as_deref()), (conn, Some("ann")));
-        }
-        other => panic!("{other:?}"),
-    }
-    (broker, conn)
-}
-
-#[test]
-fn a_connect_waits_unread_for_its_answer() {
-    let (mut broker, conn) = asking();
-    let core = &mut broker.0[0];
-    // What was on its way before the pause.
-    core.handle_bytes(NOW, conn, b"\xc0\x00");
-    assert!(core.output(conn).expect("alive").is_empty());
-    core.handle_answer(NOW, conn, Answer::Login(Ok(Grant::user("ann"))));
-    assert_eq!(core.poll_action(), Some(Action::Resume { conn }));
-    assert_eq!(core.counters().clients_connected, 1);
-    let output = core.output(conn).and_then(|output| output.single()).expect("CONNACK and PINGRESP");
-    assert!(output.starts_with(b"\x20") && output.ends_with(b"\xd0\x00"), "{output:02x?}");
-    core.handle_close(NOW, conn, CloseCause::Eof);
-    core.audit().check_empty();
-}
-
-#[test]
-fn a_connect_that_cannot_be_asked_about_is_refused() {
-    for (answer, reason) in
-        [(Answer::Busy(None), 0x88), (Answer::Login(Err(ReasonCode::BadUserNameOrPassword)), 0x86)]
-    {
-        let (mut broker, conn) = asking();
-        let core = &mut broker.0[0];
-        core.handle_answer(NOW, conn, answer);
-        assert_eq!(core.poll_action(), Some(Action::Close { conn }));
-        let output = core.take_output(conn);
-        assert_eq!(output.single().map(|connack| connack[3]), Some(reason));
-        core.audit().check_empty();
-    }
-}
-
-#[test]
-fn an_answer_that_comes_too_late_is_nobodys() {
-    let (mut broker, conn) = asking();
-    let core = &mut broker.0[0];
-    core.handle_deadlines(NOW + Limits::default().connect_timeout_ms);
-    assert_eq!(core.poll_action(), Some(Action::Close { conn }));
-    let output = core.take_output(conn);
-    assert_eq!(output.single().map(|connack| connack[3]), Some(0x88), "server unavailable");
-    let other = core.handle_accept(NOW, Origin::default()).expect("room");
-    core.handle_answer(NOW, conn, Answer::Login(Ok(Grant::user("ann"))));
-    assert!(core.poll_action().is_none() && core.output(other).expect("alive").is_empty());
-    core.handle_close(NOW, other, CloseCause::Eof);
-    core.audit().check_empty();
-}
-
-#[test]
-fn the_name_in_a_certificate_is_the_user_and_without_one_nobody_comes_in() {
-    let door = Door { anonymous: true, identity: true };
-    let policy = Policy { doors: vec![door], ..Policy::default() };
-    for identity in [Some("gateway"), None] {
-        let mut broker = Broker::with_policy(1, Limits::default(), policy.clone());
-        let core = &mut broker.0[0];
-        let origin = Origin { identity: identity.map(Box::from), ..Origin::default() };
-        let conn = core.handle_accept(NOW, origin).expect("room");
-        core.handle_bytes(NOW, conn, &login("a"));
-        let user = core.sessions.iter().next().and_then(|(_, session)| session.access.clone()?.user.clone());
-        assert_eq!(user.as_deref(), identity, "what CONNECT says does not count");
-        assert_eq!(core.counters().clients_connected, u64::from(identity.is_some()));
-        assert_eq!(core.counters().logins_refused, u64::from(identity.is_none()));
-    }
 }
 
 #[test]
