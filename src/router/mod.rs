@@ -196,6 +196,11 @@ impl Router {
         self.steps
     }
 
+    /// The route of a topic, if it is remembered and still holds.
+    pub fn known(&self, topic: &str) -> Option<Rc<Route>> {
+        self.cache.get(topic)
+    }
+
     /// Whether a remembered route still holds.
     pub fn is_fresh(&self, route: &Route) -> bool {
         self.cache.is_fresh(route)

@@ -49,6 +49,8 @@ pub struct RouteSubscriber {
 pub struct Route {
     /// The topic name.
     pub topic: Box<str>,
+    /// How many levels it has.
+    pub levels: usize,
     /// Sessions on this shard, each once (twice with different [`When`]).
     pub direct: Box<[RouteSubscriber]>,
     ids: Box<[u32]>,
@@ -85,6 +87,7 @@ impl Route {
         }
         Route {
             topic: topic.into(),
+            levels: 1 + memchr::memchr_iter(b'/', topic.as_bytes()).count(),
             direct: direct.into(),
             ids: ids.into(),
             groups: groups.into(),

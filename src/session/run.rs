@@ -93,6 +93,11 @@ pub fn cut_acknowledged_run<'a>(bytes: &'a [u8], v5: bool, max_packet: u32, topi
     cut_first(bytes, first, v5, max_packet.min(SHARE_FROM as u32 - 1), topic)
 }
 
+/// The topic of the packet at the start of `bytes`, if a run may begin with it. Nothing is checked of it.
+pub fn first_topic(bytes: &[u8], v5: bool, max_packet: u32) -> Option<&[u8]> {
+    plain(bytes, v5, max_packet).map(|packet| &bytes[packet.topic_at..packet.id_at()])
+}
+
 /// Whether such a run begins here. Says so without looking at all of it.
 pub fn begins_acknowledged_run(bytes: &[u8], v5: bool, topic: &[u8]) -> bool {
     plain(bytes, v5, SHARE_FROM as u32 - 1).is_some_and(|packet| {

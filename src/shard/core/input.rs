@@ -4,10 +4,12 @@ use super::connection::{Phase, Torn};
 use crate::codec::{
     Ack, Cut, DecodeError, Frame, Packet, PacketType, Publish, ReasonCode, Version, cut, decode,
 };
+use crate::router::Route;
 use crate::session::message::SHARE_FROM;
-use crate::session::run::{PUBLISH_QOS_1, PUBLISH_QOS_2, cut_run};
+use crate::session::run::{PUBLISH_QOS_1, PUBLISH_QOS_2, cut_run, first_topic};
 use crate::time::Time;
 use bytes::{Bytes, BytesMut};
+use std::rc::Rc;
 
 /// First allocation for a torn packet; it grows with what really arrives, since a length alone is only a claim.
 const TORN_FIRST: usize = 64 * 1024;
@@ -89,33 +91,53 @@ impl Core {
         }
     }
 
-    /// The fast path: packets for the same topic as this connection's last publish, and acknowledgements, which need no
-    /// decoding.
+    /// The fast path: packets for the same topic as this connection's last publish, or for another one whose route is
+    /// remembered, and acknowledgements, which need no decoding.
     fn receive_run(&mut self, now: Time, slot: u32, bytes: &[u8]) -> Option<usize> {
         let connection = &self.connections[slot as usize];
         if matches!(bytes[0] >> 4, PUBACK..=PUBCOMP) {
             return self.receive_acks(now, slot, bytes);
         }
-        let route = connection.route.upgrade()?;
         if self.asks || self.has_rates(slot) || self.memory.is_full() {
             // Each message is looked at.
             return None;
         }
-        if matches!(bytes[0], PUBLISH_QOS_1 | PUBLISH_QOS_2) && self.router.is_fresh(&route) {
+        let most = self.profiles[connection.profile].limits.max_packet;
+        let topic = first_topic(bytes, connection.is_v5(), most)?;
+        let remembered = connection.route.upgrade().filter(|route| *route.topic.as_bytes() == *topic);
+        let route = remembered.or_else(|| self.known_route(slot, topic))?;
+        if !self.router.is_fresh(&route) {
+            return None;
+        }
+        if matches!(bytes[0], PUBLISH_QOS_1 | PUBLISH_QOS_2) {
             return self.receive_acknowledged_run(now, slot, &route, bytes);
         }
         // What several get or other shards is shared when it is large: the ordinary way, unless it is lent.
         let is_here = route.shards.is_empty() && route.groups.is_empty();
         let is_lone = route.direct.len() == 1 || self.lent(bytes).is_some();
-        let longest = if is_here && is_lone { u32::MAX } else { SHARE_FROM as u32 };
-        let most = self.profiles[connection.profile].limits.max_packet.min(longest);
-        let run = cut_run(bytes, connection.is_v5(), most, route.topic.as_bytes())?;
-        if !self.router.is_fresh(&route) {
-            return None;
-        }
+        let most = if is_here && is_lone { most } else { most.min(SHARE_FROM as u32) };
+        let run = cut_run(bytes, self.connections[slot as usize].is_v5(), most, topic)?;
         let run = run.split(self.most_at_once(&route)).0;
         self.publish_run(now, slot, &route, &run);
         Some(run.bytes.len())
+    }
+
+    /// The route of a topic, if the router remembers it and everybody may publish to it. It was checked when it was
+    /// searched, for one who may have had other limits.
+    fn known_route(&mut self, slot: u32, topic: &[u8]) -> Option<Rc<Route>> {
+        if self.restricts
+            || topic.starts_with(b"$")
+            || self.connections[slot as usize].phase != Phase::Connected
+        {
+            return None;
+        }
+        let route = self.router.known(std::str::from_utf8(topic).ok()?)?;
+        let limits = self.limits_of(slot);
+        if topic.len() > limits.max_topic_length || route.levels > limits.max_topic_levels {
+            return None;
+        }
+        self.connections[slot as usize].route = Rc::downgrade(&route);
+        Some(route)
     }
 
     /// A packet that came in several pieces: an allocation of its own, which large payloads are shared from.
