@@ -114,6 +114,33 @@ fn a_listener_has_limits_of_its_own() {
     }
 }
 
+/// A topic that others publish to already is taken without a second look at its name, but not by other limits.
+#[test]
+fn a_topic_that_one_may_publish_to_may_be_too_deep_or_too_long_for_another() {
+    for shards in [1, 2] {
+        let mut doors = Doors::open(shards, NARROW, "");
+        let (wide, narrow) = (doors.wide, doors.narrow);
+        for topic in ["a/b/c/d", "a/topic/of/more/than/20"] {
+            for version in BOTH {
+                let mut far = Client::new(doors.at(wide), version);
+                far.subscribe(topic, 0);
+                for _ in 0..3 {
+                    far.publish(topic, 0, "x");
+                    far.expect_message(topic, "x");
+                }
+                let mut near = Client::new(doors.at(narrow), version);
+                near.send(&publish(version, &Publish::new(topic, "no")));
+                if version.is_5() {
+                    near.expect_disconnect(0x90);
+                } else {
+                    near.expect_closed();
+                }
+                far.expect_nothing_until_ping();
+            }
+        }
+    }
+}
+
 #[test]
 fn a_user_outweighs_the_listener_and_that_the_broker() {
     let users = "[[user]]\nname = [\"ann\", \"bob\"]\nmax-packet = \"8K\"\nmax-subscriptions = 2\nmax-will = 20\n\
