@@ -23,6 +23,8 @@ enum Command {
     Passwd(ringmq::admin::PasswdArgs),
     /// Begin with users, groups and roles that change at run time.
     Dynsec(ringmq::admin::DynsecArgs),
+    /// Say who is not let in, also while the broker runs.
+    Ban(ringmq::admin::BanArgs),
     /// Say what the rules about topics allow, and by which rule.
     Acl(ringmq::admin::AclArgs),
     /// Publish messages; takes the flags of `mosquitto_pub`.
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Some(Command::Config(command)) => ringmq::admin::config(command, &of_command),
         Some(Command::Passwd(args)) => ringmq::admin::passwd(args),
         Some(Command::Dynsec(args)) => ringmq::admin::dynsec(args),
+        Some(Command::Ban(args)) => ringmq::admin::ban(args),
         Some(Command::Acl(args)) => ringmq::admin::acl(args),
         Some(Command::Pub(args)) => ringmq::client::publish(args),
         Some(Command::Sub(args)) => ringmq::client::subscribe(args),

@@ -1,4 +1,5 @@
 //! The ordinary threads around the shards: start, signals, stop.
+mod ban;
 mod dynsec;
 mod explain;
 mod files;
@@ -9,6 +10,7 @@ mod privileges;
 mod reload;
 mod store;
 
+pub use ban::{BanArgs, ban};
 pub use dynsec::{DynsecArgs, dynsec};
 pub use explain::{AclArgs, acl};
 pub use passwd::{PasswdArgs, passwd};
@@ -30,7 +32,7 @@ use crate::store::durable::Opened;
 use crate::store::record::Wall;
 use clap::ArgMatches;
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use reload::{Current, Watched};
+use reload::{Current, Kind, Watched};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::hash::{BuildHasher, RandomState};
@@ -62,8 +64,8 @@ enum Report {
     Signal,
     /// SIGHUP.
     Reload,
-    /// A file of certificates changed.
-    FilesChanged,
+    /// Files of a kind changed.
+    FilesChanged(Kind),
 }
 
 /// Tells the main thread about one shard.
@@ -141,6 +143,9 @@ fn start(sources: &Sources) -> Result<Running, String> {
     let loaded = sources.load()?;
     loaded.warnings.iter().for_each(|warning| eprintln!("ringmq: {warning}"));
     let settings = loaded.check(&usable_cores())?;
+    // Before anything is read, so that what changes meanwhile shows.
+    let watched = Watched::default();
+    watched.watch(Watched::files(&settings.listeners, &settings.auth));
     let backends = load_backends(&settings, start)?;
     let warning = files::raise_open_files(settings.limits.max_connections);
     files::make_room(settings.limits.max_connections)?;
@@ -169,10 +174,9 @@ fn start(sources: &Sources) -> Result<Running, String> {
         start_shards(&settings, &backends, listeners, doors.clone(), (start, wall), store, &sender)?;
     let max_memory = Arc::new(AtomicU64::new(settings.max_memory));
     memory::begin(max_memory.clone(), commands.clone())?;
-    let watched = Watched::default();
     let tell = sender.clone();
     watched
-        .begin(move || tell.send(Report::FilesChanged).is_ok())
+        .begin(move |kind| tell.send(Report::FilesChanged(kind)).is_ok())
         .map_err(|error| format!("no thread for the files: {error}"))?;
     drop(sender);
     await_shards(&reports, shards)?;
@@ -259,7 +263,7 @@ fn await_shards(reports: &Receiver<Report>, shards: usize) -> Result<(), String>
             Ok(Report::Started) => started += 1,
             Ok(Report::Failed(shard, error)) => return Err(format!("shard {shard} cannot start: {error}")),
             Ok(Report::Ended(shard)) => return Err(format!("shard {shard} ended while starting")),
-            Ok(Report::Reload | Report::FilesChanged) => {}
+            Ok(Report::Reload | Report::FilesChanged(_)) => {}
             Ok(Report::StoreEnded(Err(error))) => return Err(error),
             Ok(Report::StoreEnded(Ok(()))) => return Err("storing ended while starting".to_string()),
             Ok(Report::Signal) | Err(_) => return Err("stopped by a signal while starting".to_string()),
@@ -341,7 +345,10 @@ impl Running {
                 Ok(Report::Reload) => {
                     say_reloaded("settings", self.current.reload(&self.commands));
                 }
-                Ok(Report::FilesChanged) => say_reloaded("certificates", self.current.reload_files()),
+                Ok(Report::FilesChanged(Kind::Certificates)) => {
+                    say_reloaded("certificates", self.current.reload_files());
+                }
+                Ok(Report::FilesChanged(Kind::Bans)) => say_reloaded("bans", self.current.reload_bans()),
                 Ok(Report::Failed(shard, error)) => {
                     eprintln!("ringmq: shard {shard} failed: {error}");
                     return ExitCode::from(SHARD_LOST);
@@ -378,7 +385,7 @@ impl Running {
         while left > 0 || is_storing {
             match self.reports.recv_deadline(deadline) {
                 Ok(Report::Ended(_)) => left -= 1,
-                Ok(Report::Started | Report::Reload | Report::FilesChanged) => {}
+                Ok(Report::Started | Report::Reload | Report::FilesChanged(_)) => {}
                 Ok(Report::StoreEnded(Ok(()))) => is_storing = false,
                 Ok(Report::StoreEnded(Err(error))) => {
                     eprintln!("ringmq: {error}");

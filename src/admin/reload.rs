@@ -1,9 +1,10 @@
-//! Settings that change while the broker runs: all of them with SIGHUP, certificates when their files change.
+//! Settings that change while the broker runs: all of them with SIGHUP, certificates and bans when their files change.
 //!
 //! Everything is read and checked before anything is changed, so that a mistake changes nothing.
 use super::{doors_of, usable_cores};
 use crate::auth::backend::Backends;
 use crate::config::Settings;
+use crate::config::auth::AuthArgs;
 use crate::config::keys::Setting;
 use crate::config::listener::ListenerSettings;
 use crate::config::own;
@@ -20,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// Time between two looks at the files of certificates.
+/// Time between two looks at the files that are watched.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Keys outside tables whose change is taken up at once, for new connections where clients were told them in CONNACK. The
@@ -87,10 +88,7 @@ impl Current {
         watched: Watched,
         max_memory: Arc<AtomicU64>,
     ) -> Current {
-        let current =
-            Current { sources, found: loaded.found, settings, doors, backends, watched, max_memory };
-        current.watched.watch(&current.settings);
-        current
+        Current { sources, found: loaded.found, settings, doors, backends, watched, max_memory }
     }
 
     /// The settings in force.
@@ -125,6 +123,8 @@ impl Current {
                 );
             }
         }
+        let in_force = if same_places { &settings.listeners } else { &self.settings.listeners };
+        let files = Watched::files(in_force, &self.settings.auth);
         let new = &settings.listeners;
         let states = if same_places { load_doors(new, &mut remarks)? } else { Vec::new() };
         let (loaded_auth, warnings) = self.backends.read()?;
@@ -152,8 +152,13 @@ impl Current {
             self.settings.listeners = settings.listeners;
         }
         self.found = loaded.found;
-        self.watched.watch(&self.settings);
+        self.watched.watch(files);
         Ok(remarks)
+    }
+
+    /// Reads the ban file again.
+    pub fn reload_bans(&mut self) -> Result<Vec<String>, String> {
+        self.backends.read_bans().map(|()| Vec::new())
     }
 
     /// Reads the files of certificates again.
@@ -163,6 +168,15 @@ impl Current {
         self.doors.iter().zip(states).for_each(|(door, state)| door.replace(state));
         Ok(remarks)
     }
+}
+
+/// What a file that is looked at is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Certificates, keys, authorities and lists of what was revoked.
+    Certificates,
+    /// Who is not let in.
+    Bans,
 }
 
 /// Reads what files the listeners name.
@@ -203,11 +217,14 @@ fn as_made(old: &Limits, new: Limits) -> Limits {
 /// The files that are looked at from time to time.
 #[derive(Clone, Default)]
 pub struct Watched {
-    files: Arc<Mutex<Vec<(PathBuf, Stamp)>>>,
+    files: Arc<Mutex<Files>>,
 }
 
+/// Files with what they were when they were looked at last.
+pub type Files = Vec<(PathBuf, Stamp, Kind)>;
+
 /// What changes with a file: when it was written, its length, and which one it is.
-type Stamp = Option<(i64, i64, u64, u64)>;
+pub type Stamp = Option<(i64, i64, u64, u64)>;
 
 fn stamp(path: &PathBuf) -> Stamp {
     let meta = fs::metadata(path).ok()?;
@@ -215,34 +232,43 @@ fn stamp(path: &PathBuf) -> Stamp {
 }
 
 impl Watched {
-    fn watch(&self, settings: &Settings) {
+    /// The files to be looked at, as they are now.
+    pub fn files(listeners: &[ListenerSettings], auth: &AuthArgs) -> Files {
         let of_door = |listener: &ListenerSettings| listener.door.tls.clone();
-        let files = settings.listeners.iter().filter_map(of_door).flat_map(|tls| {
+        let files = listeners.iter().filter_map(of_door).flat_map(|tls| {
             let pairs = tls.certificates.into_iter().flat_map(|(certificate, key)| [certificate, key]);
             pairs.chain(tls.client_authority).chain(tls.revoked).collect::<Vec<_>>()
         });
-        let files = files.map(|path| (path.clone(), stamp(&path))).collect();
+        let files = files.map(|path| (path, Kind::Certificates));
+        let bans = auth.ban_file.clone().map(|path| (path, Kind::Bans));
+        files.chain(bans).map(|(path, kind)| (path.clone(), stamp(&path), kind)).collect()
+    }
+
+    /// Looks at these from now on.
+    pub fn watch(&self, files: Files) {
         *self.files.lock().unwrap_or_else(PoisonError::into_inner) = files;
     }
 
-    /// Some file is not what it was when this was asked last.
-    fn has_changed(&self) -> bool {
-        let mut changed = false;
-        for (path, known) in self.files.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+    /// Of what kind the files are that are not what they were when this was asked last.
+    fn changed(&self) -> Vec<Kind> {
+        let mut changed = Vec::new();
+        for (path, known, kind) in self.files.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
             let now = stamp(path);
-            changed |= now != *known;
+            if now != *known && !changed.contains(kind) {
+                changed.push(*kind);
+            }
             *known = now;
         }
         changed
     }
 
     /// Looks from time to time, on a thread of its own, until `tell` says that nobody listens any more.
-    pub fn begin(&self, tell: impl Fn() -> bool + Send + 'static) -> std::io::Result<()> {
+    pub fn begin(&self, tell: impl Fn(Kind) -> bool + Send + 'static) -> std::io::Result<()> {
         let watched = self.clone();
         let look = move || {
             loop {
                 thread::sleep(LOOK_EVERY);
-                if watched.has_changed() && !tell() {
+                if !watched.changed().into_iter().all(&tell) {
                     return;
                 }
             }

@@ -30,7 +30,7 @@ to. `ringmq config sample` prints a file with every key.
 SIGHUP makes a running broker read the file again. Limits and the rules of listeners (certificates included)
 change at once, for new connections where they are about connecting; a line on standard error names what changes with the
 next start only: threads and addresses. What a client was told when it connected holds for it until it connects anew. A mistake changes nothing. Files of
-certificates are looked at every two seconds and read again when they changed.
+certificates are looked at every two seconds and read again when they changed, and so is the ban file.
 ";
 
 const LISTENERS: &str = "\

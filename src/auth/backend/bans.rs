@@ -15,6 +15,16 @@ pub fn unix_seconds() -> u64 {
     since.map_or(0, |since| since.as_secs())
 }
 
+/// What is wrong with a line that is no ban.
+pub fn sentence(line: &str) -> String {
+    match line.split_once(' ') {
+        Some(("network", name)) if !name.is_empty() => {
+            format!("{name:?} is no network, like 192.0.2.0/24 or 2001:db8::/32")
+        }
+        _ => "a ban is: client ID, user NAME or network ADDRESS/BITS".to_string(),
+    }
+}
+
 /// Reads the text of a file. `now`: the present on the broker's clock and on the Unix clock. Bans that are over are left
 /// out.
 pub fn parse(text: &str, now: (Time, u64)) -> Result<Bans, String> {
@@ -41,16 +51,16 @@ pub fn parse(text: &str, now: (Time, u64)) -> Result<Bans, String> {
         let name = name.trim();
         let banned = match kind {
             _ if name.is_empty() => {
-                return Err(fail("a ban is: client ID, user NAME or network ADDRESS/BITS"));
+                return Err(fail(&sentence(rest)));
             }
             "client" => Banned::Client(name.into()),
             "user" => Banned::User(name.into()),
             "network" => {
                 let alone = || name.parse::<IpAddr>().map(IpNet::from);
                 let network = name.parse().or_else(|_| alone());
-                Banned::Network(network.map_err(|_| fail("no network, like 192.0.2.0/24 or 2001:db8::/32"))?)
+                Banned::Network(network.map_err(|_| fail(&sentence(rest)))?)
             }
-            _ => return Err(fail("a ban is: client ID, user NAME or network ADDRESS/BITS")),
+            _ => return Err(fail(&sentence(rest))),
         };
         bans.insert(banned, until);
     }

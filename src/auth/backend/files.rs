@@ -1,7 +1,7 @@
 //! Reading the files of operators, and replacing them so that a crash leaves the old or the new one.
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Permissions of files with secrets that are made here: for their owner only.
@@ -26,7 +26,8 @@ pub fn warn_if_open(path: &Path) -> Option<String> {
         .then(|| format!("{0} can be read by everybody on this machine; chmod o-rwx {0}", path.display()))
 }
 
-/// Replaces a file: writes beside it, makes sure that it is on disk, renames. An existing file keeps its permissions.
+/// Replaces a file: writes beside it, makes sure that it is on disk, renames. An existing file keeps its permissions and, where
+/// another user replaces it, its owner.
 pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let mode = fs::metadata(path).map_or(PRIVATE, |known| known.permissions().mode() & 0o777);
     let mut beside = path.as_os_str().to_owned();
@@ -39,6 +40,12 @@ pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(beside)?;
     file.write_all(text)?;
+    if let Ok(known) = fs::metadata(path) {
+        let own = file.metadata()?;
+        if (known.uid(), known.gid()) != (own.uid(), own.gid()) {
+            std::os::unix::fs::fchown(&file, Some(known.uid()), Some(known.gid()))?;
+        }
+    }
     file.set_permissions(Permissions::from_mode(mode))?;
     file.sync_all()?;
     fs::rename(beside, path)?;

@@ -64,11 +64,11 @@ pub struct Doors {
 }
 
 /// What was read from the files.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Loaded {
-    passwords: Option<PasswordFile>,
+    passwords: Option<Arc<PasswordFile>>,
     scram: Option<Arc<Users>>,
-    keys: Option<Vec<Key>>,
+    keys: Option<Arc<Vec<Key>>>,
     acl: Option<Arc<AclFile>>,
     bans: Bans,
 }
@@ -125,15 +125,30 @@ impl Backends {
         read_all(&self.args, self.start)
     }
 
+    /// Reads the ban file again and tells the shards, which send away whom it names.
+    pub fn read_bans(&self) -> Result<(), String> {
+        let Some(path) = &self.args.ban_file else { return Ok(()) };
+        let bans = read_bans(path, self.start)?;
+        let loaded = Loaded { bans, ..Loaded::clone(&self.loaded()) };
+        // Bans are looked at anew when a client is let in.
+        self.put(loaded, None, false);
+        Ok(())
+    }
+
     /// Takes what was read, and tells the shards. Without doors they stay as they are.
     pub fn take(&self, loaded: Loaded, doors: Option<Doors>) {
+        self.put(loaded, doors, true);
+    }
+
+    /// `is_about_credentials`: who is being looked at has to be looked at again.
+    fn put(&self, loaded: Loaded, doors: Option<Doors>, is_about_credentials: bool) {
         *self.loaded.write().expect(NO_PANIC) = Arc::new(loaded);
         if let Some(doors) = doors {
             *self.doors.write().expect(NO_PANIC) = doors;
         }
         // Held, so that rules do not overtake newer ones on their way to the shards.
         let held = self.dynsec.as_ref().map(|dynsec| dynsec.lock().expect(NO_PANIC));
-        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.generation.fetch_add(u64::from(is_about_credentials), Ordering::SeqCst);
         let roles = held.as_ref().map(|dynsec| dynsec.roles());
         self.tell_policy(Policy { roles, ..self.policy_of_files() });
     }
@@ -241,7 +256,7 @@ impl Backends {
     fn by_token(&self, loaded: &Loaded, login: &Login) -> Verdict {
         let fetched = self.jwks.as_ref().map(|jwks| jwks.keys());
         let keys = match (&loaded.keys, &fetched) {
-            (Some(keys), _) => keys,
+            (Some(keys), _) => &**keys,
             (None, Some(keys)) => &**keys,
             (None, None) => return Verdict::Unknown,
         };
@@ -306,7 +321,7 @@ fn read_all(args: &AuthArgs, start: Instant) -> Result<(Loaded, Vec<String>), St
                 file.weak()
             ));
         }
-        loaded.passwords = Some(file);
+        loaded.passwords = Some(Arc::new(file));
     }
     if let Some(path) = &args.scram_file {
         loaded.scram = Some(Arc::new(parse(path, MAX_PASSWORD_FILE, Users::parse)?));
@@ -317,17 +332,21 @@ fn read_all(args: &AuthArgs, start: Instant) -> Result<(Loaded, Vec<String>), St
         if keys.iter().any(Key::is_secret) {
             warnings.extend(files::warn_if_open(path));
         }
-        loaded.keys = Some(keys);
+        loaded.keys = Some(Arc::new(keys));
     }
     if let Some(path) = &args.acl_file {
         let parse_acl = |text: &str| AclFile::parse(text).map_err(|error| error.to_string());
         loaded.acl = Some(Arc::new(parse(path, MAX_ACL_FILE as u64, parse_acl)?));
     }
     if let Some(path) = &args.ban_file {
-        let now = (Time(start.elapsed().as_millis() as u64), bans::unix_seconds());
-        loaded.bans = parse(path, bans::MAX_BAN_FILE, |text| bans::parse(text, now))?;
+        loaded.bans = read_bans(path, start)?;
     }
     Ok((loaded, warnings))
+}
+
+fn read_bans(path: &Path, start: Instant) -> Result<Bans, String> {
+    let now = (Time(start.elapsed().as_millis() as u64), bans::unix_seconds());
+    parse(path, bans::MAX_BAN_FILE, |text| bans::parse(text, now))
 }
 
 fn parse<T>(path: &Path, most: u64, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, String> {
