@@ -37,6 +37,47 @@ fn suback_has_the_id_of_its_subscribe_and_a_code_for_each_filter_in_their_order(
 }
 
 #[test]
+fn what_was_asked_before_disconnect_is_answered() {
+    each_version(|broker, version| {
+        let topic = unique("last");
+        for will in [None, Some(Will::new(&topic, "left"))] {
+            let mut other = Client::new(broker, version);
+            other.subscribe(&topic, 0);
+            let mut connect = Connect::new(version, &unique("c"));
+            if let Some(will) = will {
+                connect = connect.will(will);
+            }
+            let mut client = Client::connect(broker, &connect);
+            let mut bytes = Vec::new();
+            for id in 1..4 {
+                bytes.extend(subscribe(
+                    version,
+                    id,
+                    &[(&format!("{topic}/{id}"), 1), (&format!("{topic}/+/{id}"), 0)],
+                ));
+            }
+            bytes.extend(publish(version, &Publish::new(&topic, "last").qos(1).id(9)));
+            bytes.extend(disconnect(version, 0, &Properties::new()));
+            client.send(&bytes);
+            let mut answered: Vec<u16> = Vec::new();
+            let mut is_published = false;
+            while answered.len() < 3 || !is_published {
+                match client.receive() {
+                    Packet::Suback { id, .. } => answered.push(id),
+                    Packet::Ack(Ack { kind: Kind::Puback, id: 9, .. }) => is_published = true,
+                    packet => panic!("{packet:?}"),
+                }
+            }
+            assert_eq!(answered, [1, 2, 3]);
+            client.expect_closed();
+            // DISCONNECT was heard: there is no will.
+            other.expect_message(&topic, "last");
+            other.expect_nothing_until_ping();
+        }
+    });
+}
+
+#[test]
 fn a_subscribe_with_hundreds_of_filters_gets_one_suback() {
     each_version(|broker, version| {
         let topic = unique("hundreds");

@@ -288,6 +288,12 @@ impl Core {
             Packet::Unsubscribe(unsubscribe) => return self.handle_unsubscribe(now, slot, unsubscribe),
             Packet::PingReq => self.answer_ping(slot),
             Packet::Disconnect(disconnect) => {
+                let conn = self.id(slot);
+                if self.announcements.hold_disconnect(conn) {
+                    // It is counted when it comes again.
+                    self.counters.packets_received[PacketType::Disconnect as usize] -= 1;
+                    return Flow::Again;
+                }
                 self.handle_disconnect(now, slot, disconnect);
                 return Flow::Stop;
             }

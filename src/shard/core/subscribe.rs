@@ -22,6 +22,8 @@ struct Waiting {
     reasons: Vec<u8>,
     /// Numbers of the scans that begin with SUBACK.
     scans: Vec<u64>,
+    /// A DISCONNECT waits for SUBACK, with which its connection goes on.
+    holds_disconnect: bool,
 }
 
 /// Announcements of this shard's interest, and who has answered them.
@@ -41,6 +43,12 @@ impl Announcements {
     /// SUBSCRIBEs that wait.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// Whether a SUBACK of a connection is to come. Then its DISCONNECT waits for the last one.
+    pub fn hold_disconnect(&mut self, conn: ConnId) -> bool {
+        let last = self.waiting.iter_mut().rev().find(|waiting| waiting.conn == conn);
+        last.map(|waiting| waiting.holds_disconnect = true).is_some()
     }
 
     /// The last announcement that every other shard has recorded.
@@ -68,6 +76,7 @@ impl Core {
             packet_id: subscribe.packet_id,
             reasons: Vec::new(),
             scans: Vec::new(),
+            holds_disconnect: false,
         };
         let mut changes = Vec::new();
         for filter in subscribe.filters() {
@@ -204,6 +213,9 @@ impl Core {
             self.gate_if_stored(waiting.conn.slot);
             let suback = SubAck::new(waiting.packet_id, &waiting.reasons);
             self.write(waiting.conn.slot, PacketType::SubAck, |version, out| suback.encode(version, out));
+            if waiting.holds_disconnect {
+                self.put_off.push_back(waiting.conn);
+            }
         }
         for scan in waiting.scans {
             self.begin_scan(now, scan);
