@@ -380,3 +380,29 @@ fn keys_of_tokens_are_fetched_from_a_url() {
     assert!(matches!(client.receive(), Packet::Connack { code, .. } if code != 0));
     assert_eq!(service.asked.load(Ordering::Relaxed), 1);
 }
+
+#[test]
+fn a_subscription_of_more_filters_than_may_be_asked_about_gets_what_was_answered() {
+    const FILTERS: usize = 100;
+    /// As many answers as are remembered of a client, without the one that its will may need.
+    const ASKED: usize = 63;
+    let service = service(|_, _| 200);
+    let (user, acl) = (format!("{}/user", service.address), format!("{}/acl", service.address));
+    let flags = ["--auth-http-user-url", &user, "--auth-http-acl-url", &acl];
+    for (shards, version) in [(1, Version::V4), (2, Version::V5)] {
+        let broker = &Broker::start(shards, &flags);
+        let mut client =
+            Client::connect(broker, &Connect::new(version, &unique("c")).user("ann").password("x"));
+        let names: Vec<String> = (0..FILTERS).map(|n| format!("t/{n}")).collect();
+        let filters: Vec<(&str, u8)> = names.iter().map(|name| (name.as_str(), 0)).collect();
+        let before = service.asked.load(Ordering::Relaxed);
+        let codes = client.subscribe_codes(&filters);
+        assert_eq!(service.asked.load(Ordering::Relaxed) - before, ASKED);
+        let denied = if version.is_5() { NOT_AUTHORIZED } else { 0x80 };
+        let expected: Vec<u8> = (0..FILTERS).map(|n| if n < ASKED { 0 } else { denied }).collect();
+        assert_eq!(codes, expected);
+        // The next packet may ask again.
+        assert_eq!(client.subscribe_codes(&[("t/99", 0)]), [0]);
+        client.expect_nothing_until_ping();
+    }
+}

@@ -418,6 +418,14 @@ impl Connections {
         true
     }
 
+    /// Reports the end of a connection that has just been adopted, behind what it brought with it.
+    pub fn end_adopted(&mut self, conn: ConnId) {
+        if let Some(slot) = self.slot(conn) {
+            slot.set(ENDED);
+            self.touch(conn.slot);
+        }
+    }
+
     /// Closes without ado.
     pub fn discard(&mut self, conn: ConnId) {
         if let Some((socket, flags, listener)) = self.remove(conn) {
@@ -458,7 +466,8 @@ impl Connections {
             let held = Input::Held(self.held.remove(&index).unwrap_or_default());
             return Some(if is_sealed { Event::Sealed(conn, held) } else { Event::Received(conn, held) });
         }
-        if !slot.has(HELD | PAUSED) && slot.has(ENDED | FAILED) {
+        // The end of one that moves is told where it arrives.
+        if !slot.has(HELD | PAUSED | LEAVING) && slot.has(ENDED | FAILED) {
             let cause = if slot.has(FAILED) { CloseCause::Error } else { CloseCause::Eof };
             return Some(Event::Closed(conn, cause));
         }

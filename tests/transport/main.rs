@@ -3,6 +3,7 @@
 mod support;
 
 mod clients;
+mod held;
 mod proxy;
 mod reload;
 mod rules;

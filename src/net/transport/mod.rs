@@ -80,6 +80,8 @@ pub struct Transport {
     waiting: Vec<u8>,
     /// Bytes that wait until the shard has time for a handshake.
     parked: Option<Vec<u8>>,
+    /// The client has ended it: nothing more comes out of it.
+    pub has_ended: bool,
 }
 
 impl std::fmt::Debug for Transport {
@@ -101,6 +103,7 @@ impl Transport {
             announced: 0,
             waiting: Vec::new(),
             parked: None,
+            has_ended: false,
             door,
         })
     }

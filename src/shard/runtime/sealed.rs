@@ -163,6 +163,9 @@ pub(super) fn adopt(
     let Accepted { socket, listener, transport } = accepted;
     connections.adopt(conn, socket, listener, transport.is_some());
     if let Some(transport) = transport {
+        if transport.has_ended {
+            connections.end_adopted(conn);
+        }
         transports.insert(conn, transport);
     }
 }
@@ -179,6 +182,7 @@ fn receive(
     let Some((transport, scratch)) = transports.get(conn) else { return Flow::Open };
     let begun = transport.is_handshaking().then(Instant::now);
     let flow = transport.receive(bytes, scratch, &mut ToCore { core, conn, now, is_begun: false });
+    transport.has_ended |= flow == Flow::Ended;
     *spent += begun.map_or(Duration::ZERO, |begun| begun.elapsed());
     flow
 }
