@@ -94,6 +94,12 @@ pub enum Envelope {
     },
     /// A connection moves to its session's home.
     Handoff(Box<Handoff>),
+    /// Something of this publisher gave the sender much work.
+    Heavy(SessionKey),
+    /// A connection of the sender goes on when it is answered, after everything that was sent before.
+    Mark(ConnId),
+    /// The answer.
+    Marked(ConnId),
     /// The sender is being shut down, and has sent every will that goes out with it.
     WillsSent,
     /// A shard's counters, for `$SYS`.

@@ -7,7 +7,7 @@ use crate::time::Time;
 
 /// Work done for one piece of input, or for the envelopes of one shard in a turn. The unit is a plain delivery. What
 /// one packet asks for is done whole, whatever it is.
-const WORK_AT_ONCE: u64 = 1 << 17;
+pub(super) const WORK_AT_ONCE: u64 = 1 << 17;
 /// Work of a step in a tree of filters.
 const STEP: u64 = 4;
 /// Work of a delivery that is acknowledged.
@@ -26,7 +26,8 @@ impl Core {
         self.work_done() >= self.work_until
     }
 
-    fn work_done(&self) -> u64 {
+    /// Work done so far.
+    pub(super) fn work_done(&self) -> u64 {
         self.work + STEP * self.router.steps()
     }
 

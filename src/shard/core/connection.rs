@@ -87,6 +87,8 @@ pub(super) struct Extras {
     pub wait: Option<TimerId>,
     /// How often it waited for memory.
     pub retries: u8,
+    /// Other shards that have not come as far as it has published.
+    pub marks: u8,
     /// What it takes up, where that is bounded.
     pub seats: Option<Box<Seats>>,
 }
@@ -107,6 +109,7 @@ impl Extras {
             rate,
             wait,
             retries: _,
+            marks: _,
             seats,
         } = self;
         origin.is_none()

@@ -67,6 +67,9 @@ impl Core {
             }
             if let Some(used) = self.receive_run(now, slot, bytes) {
                 bytes = &bytes[used..];
+                if self.awaits_others(slot, bytes) {
+                    return;
+                }
                 continue;
             }
             match cut(bytes, self.limits_of(slot).max_packet) {
@@ -79,6 +82,9 @@ impl Core {
                     self.end_questions(slot);
                     if flow == Flow::Stop {
                         return self.put_aside(slot, rest);
+                    }
+                    if self.awaits_others(slot, rest) {
+                        return;
                     }
                     bytes = rest;
                 }

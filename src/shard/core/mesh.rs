@@ -22,6 +22,9 @@ impl Core {
             | Envelope::Ended { .. }
             | Envelope::Handoff(_)
             | Envelope::WillsSent
+            | Envelope::Heavy(_)
+            | Envelope::Mark(_)
+            | Envelope::Marked(_)
             | Envelope::Counters(_) => self.counters.envelopes_control += 1,
         }
         self.outboxes[usize::from(to)].push_back(envelope);
@@ -34,12 +37,17 @@ impl Core {
     }
 
     pub(super) fn open_envelope(&mut self, now: Time, from: ShardId, envelope: Envelope) {
+        let before = self.work_done();
         match envelope {
-            Envelope::Run { bytes, v5, publisher } => self.deliver_peer_run(now, &bytes, v5, publisher),
+            Envelope::Run { bytes, v5, publisher } => {
+                self.deliver_peer_run(now, &bytes, v5, publisher);
+                self.tell_if_heavy(from, publisher, before);
+            }
             Envelope::Publish(routed) => {
                 let is_part = self.begin_part(routed.unit);
                 self.deliver_routed(now, from, &routed);
                 self.end_part(is_part);
+                self.tell_if_heavy(from, routed.message.publisher, before);
             }
             Envelope::Shared(shared) => {
                 let is_part = self.begin_part(shared.unit);
@@ -61,6 +69,9 @@ impl Core {
             Envelope::Ended { client } => self.registrar.handle_ended(client),
             Envelope::Handoff(handoff) => self.handle_handoff(now, *handoff),
             Envelope::WillsSent => self.handle_wills_sent(now),
+            Envelope::Heavy(publisher) => self.handle_heavy(publisher),
+            Envelope::Mark(conn) => self.handle_mark(from, conn),
+            Envelope::Marked(conn) => self.handle_marked(conn),
             Envelope::Counters(counters) => self.handle_counters(from, *counters),
         }
     }

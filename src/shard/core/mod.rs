@@ -19,6 +19,7 @@ mod crowd;
 mod deadlines;
 mod deliver;
 mod durable;
+mod heavy;
 mod hold;
 mod input;
 mod jail;
@@ -261,6 +262,7 @@ pub struct Core {
     work_until: u64,
     /// Connections whose input waits for a later turn.
     put_off: VecDeque<ConnId>,
+    heavy: heavy::Heavy,
 }
 
 impl Core {
@@ -303,6 +305,7 @@ impl Core {
             work: 0,
             work_until: 0,
             put_off: VecDeque::new(),
+            heavy: heavy::Heavy::default(),
             keys,
             restricts: policy.restricts(),
             asks: policy.asks,
