@@ -33,7 +33,7 @@ impl Core {
 
     /// Notes what `messages` along a route cost, beside finding it.
     pub(super) fn spend(&mut self, route: &Route, messages: u32, is_acknowledged: bool) {
-        self.work += weight(route) * u64::from(messages) * if is_acknowledged { ACKNOWLEDGED } else { 1 };
+        self.work += weight(route) * u64::from(messages) * each(is_acknowledged);
     }
 
     /// A message for a member of a group came from another shard.
@@ -42,8 +42,8 @@ impl Core {
     }
 
     /// How many messages along a route may be done at once.
-    pub(super) fn most_at_once(&self, route: &Route) -> usize {
-        (WORK_AT_ONCE / (weight(route) * ACKNOWLEDGED)).max(1) as usize
+    pub(super) fn most_at_once(&self, route: &Route, is_acknowledged: bool) -> usize {
+        (WORK_AT_ONCE / (weight(route) * each(is_acknowledged))).max(1) as usize
     }
 
     /// Leaves the rest of a client's input, which begins with a packet, for a later turn.
@@ -75,4 +75,9 @@ impl Core {
 /// Work of one plain message along a route.
 fn weight(route: &Route) -> u64 {
     1 + route.direct.len() as u64 + SHARED * route.groups.len() as u64
+}
+
+/// Work of one delivery.
+fn each(is_acknowledged: bool) -> u64 {
+    if is_acknowledged { ACKNOWLEDGED } else { 1 }
 }
