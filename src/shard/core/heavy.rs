@@ -13,9 +13,16 @@ const HEAVY_WORK: u64 = WORK_AT_ONCE / 8;
 /// Publishers that are known to be heavy at most; one more and all are forgotten until they are told of again.
 const MAX_HEAVY: usize = 1024;
 
+/// Packets of others in a row after which all are forgotten: those that are known may be gone.
+const MISSES: u32 = 4096;
+
 /// Publishers of this shard that gave another one much work since they waited last.
 #[derive(Default)]
-pub(super) struct Heavy(BTreeSet<SessionKey>);
+pub(super) struct Heavy {
+    publishers: BTreeSet<SessionKey>,
+    /// Packets of others since one of them was held back.
+    misses: u32,
+}
 
 impl Core {
     /// What a publisher sent from another shard was delivered here, since `before` ([`Core::work_done`]).
@@ -26,28 +33,35 @@ impl Core {
     }
 
     pub(super) fn handle_heavy(&mut self, publisher: SessionKey) {
-        if self.heavy.0.len() >= MAX_HEAVY {
-            self.heavy.0.clear();
+        if self.heavy.publishers.len() >= MAX_HEAVY {
+            self.heavy.publishers.clear();
         }
-        self.heavy.0.insert(publisher);
+        self.heavy.publishers.insert(publisher);
+        self.heavy.misses = 0;
     }
 
     /// After a packet of a connection: whether what comes behind it, `rest`, waits for other shards.
     #[inline]
     pub(super) fn awaits_others(&mut self, slot: u32, rest: &[u8]) -> bool {
-        !self.heavy.0.is_empty() && self.await_others(slot, rest)
+        !self.heavy.publishers.is_empty() && self.await_others(slot, rest)
     }
 
     #[cold]
     fn await_others(&mut self, slot: u32, rest: &[u8]) -> bool {
+        self.heavy.misses += 1;
+        if self.heavy.misses > MISSES {
+            self.heavy = Heavy::default();
+            return false;
+        }
         let connection = &self.connections[slot as usize];
         let Some(route) = connection.route.upgrade().filter(|route| !route.shards.is_empty()) else {
             return false;
         };
         let Some(session) = self.sessions.get(connection.session as usize) else { return false };
-        if !self.heavy.0.remove(&session.key) {
+        if !self.heavy.publishers.remove(&session.key) {
             return false;
         }
+        self.heavy.misses = 0;
         let conn = self.id(slot);
         let mut marks = 0;
         for shard in route.shards {
@@ -192,6 +206,14 @@ mod tests {
         cores[0].handle_bytes(NOW, heavy, &many);
         let at_a_time = cross(&mut cores);
         assert_eq!((at_a_time.iter().sum::<usize>(), at_a_time.into_iter().max()), (10, Some(1)));
+        // In pieces that each end one packet and begin another, too.
+        let many: Vec<u8> = (20..30).flat_map(publish).collect();
+        let (mut at_a_time, piece) = (Vec::new(), publish(20).len());
+        for piece in [&many[..piece / 2]].into_iter().chain(many[piece / 2..].chunks(piece)) {
+            cores[0].handle_bytes(NOW, heavy, piece);
+            at_a_time.extend(cross(&mut cores));
+        }
+        assert_eq!((at_a_time.iter().sum::<usize>(), at_a_time.into_iter().max()), (10, Some(1)));
         // What another one sends is not held because of it.
         cores[0].handle_bytes(NOW, heavy, &publish(12));
         cores[0].handle_bytes(NOW, light, &[publish(13), publish(14)].concat());
@@ -205,6 +227,10 @@ mod tests {
         cores[0].handle_close(NOW, heavy, CloseCause::Eof);
         cross(&mut cores);
         cores.iter().for_each(|core| drop(core.audit()));
-        assert_eq!(cores[1].counters().packets_sent[3], 16);
+        assert_eq!(cores[1].counters().packets_sent[3], 26);
+        // One that does not come back is forgotten.
+        cores[0].heavy.publishers = [SessionKey(99)].into();
+        (0..=MISSES).for_each(|_| assert!(!cores[0].awaits_others(light.slot, &[])));
+        assert!(cores[0].heavy.publishers.is_empty());
     }
 }

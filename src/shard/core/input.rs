@@ -45,6 +45,7 @@ impl Core {
         if let Some(torn) = connection.extras.as_mut().and_then(|extras| extras.torn.take()) {
             match self.complete(slot, torn, &mut bytes) {
                 Ok(Some(whole)) => match self.receive_whole(now, slot, &whole) {
+                    Flow::Continue if self.awaits_others(slot, bytes) => return,
                     Flow::Continue => {}
                     Flow::Stop => return self.put_aside(slot, bytes),
                     Flow::Again => return self.hold(slot, [&whole, bytes]),

@@ -91,10 +91,13 @@ impl Core {
         run: &Run<'_>,
         publisher: SessionKey,
     ) {
-        for (packet, payload) in run.packets().zip(run.payloads()) {
+        for packet in run.packets() {
             let group = self.router.groups().at(slot);
             let (key, shard) = (group.key, group.choose_shard());
-            let publication = || plain_publication(topic, payload, QoS::AtMostOnce, publisher);
+            let publication = || {
+                let payload = packet.payloads().next().expect("it is one packet");
+                plain_publication(topic, payload, QoS::AtMostOnce, publisher)
+            };
             match shard {
                 Some(shard) if shard == self.shard => {
                     let (Some(member), _) = self.choose_member(slot, topic) else {
