@@ -208,11 +208,10 @@ mod tests {
         assert_eq!((at_a_time.iter().sum::<usize>(), at_a_time.into_iter().max()), (10, Some(1)));
         // In pieces that each end one packet and begin another, too.
         let many: Vec<u8> = (20..30).flat_map(publish).collect();
-        let (mut at_a_time, piece) = (Vec::new(), publish(20).len());
-        for piece in [&many[..piece / 2]].into_iter().chain(many[piece / 2..].chunks(piece)) {
-            cores[0].handle_bytes(NOW, heavy, piece);
-            at_a_time.extend(cross(&mut cores));
-        }
+        let piece = publish(20).len();
+        cores[0].handle_bytes(NOW, heavy, &many[..piece / 2]);
+        many[piece / 2..].chunks(piece).for_each(|piece| cores[0].handle_bytes(NOW, heavy, piece));
+        let at_a_time = cross(&mut cores);
         assert_eq!((at_a_time.iter().sum::<usize>(), at_a_time.into_iter().max()), (10, Some(1)));
         // What another one sends is not held because of it.
         cores[0].handle_bytes(NOW, heavy, &publish(12));
