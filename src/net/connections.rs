@@ -411,9 +411,10 @@ impl Connections {
         Some(Event::Closed(conn, cause))
     }
 
-    /// If the connection is paused, reports its end once it is read again; false if it is not paused.
+    /// If the connection is paused, reports its end once it is read again; so does the shard that it moves to, if it is
+    /// on its way. False if it is neither.
     pub fn end_when_resumed(&mut self, conn: ConnId) -> bool {
-        let Some(slot) = self.slot(conn).filter(|slot| slot.has(PAUSED)) else { return false };
+        let Some(slot) = self.slot(conn).filter(|slot| slot.has(PAUSED | LEAVING)) else { return false };
         slot.set(ENDED);
         true
     }
