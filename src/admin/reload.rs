@@ -24,46 +24,16 @@ use std::time::Duration;
 /// Time between two looks at the files that are watched.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// Keys outside tables whose change is taken up at once, for new connections where clients were told them in CONNACK. The
-/// others need another start: they are about threads and sockets.
-const AT_ONCE: [&str; 37] = [
-    "connect-timeout",
-    "connection-burst-per-address",
-    "jail-time",
+/// Keys of the broker as a whole whose change is taken up at once; so are limits that somebody may have of his own, for new
+/// connections where clients were told them in CONNACK. The others need another start: they are about threads and sockets.
+const AT_ONCE: [&str; 7] = [
     "log-level",
-    "max-connect",
-    "max-connection-rate-per-address",
     "max-connections",
-    "max-connections-per-address",
-    "max-connections-per-user",
     "max-group-queue",
-    "max-inflight",
-    "max-keep-alive",
     "max-memory",
-    "max-packet",
-    "max-publish-bytes",
-    "max-publish-rate",
-    "max-qos",
-    "max-queued-bytes",
-    "max-queued-messages",
-    "max-reconnects",
     "max-retained",
     "max-retained-bytes",
-    "max-session-expiry",
     "max-sessions",
-    "max-subscriptions",
-    "max-topic-length",
-    "max-topic-levels",
-    "max-will",
-    "min-wildcard-depth",
-    "no-retain",
-    "output-mark",
-    "output-max",
-    "queue-policy",
-    "receive-maximum",
-    "response-information",
-    "topic-alias-max",
-    "topic-alias-max-outgoing",
 ];
 
 /// What the broker runs with.
@@ -129,7 +99,8 @@ impl Current {
         let states = if same_places { load_doors(new, &mut remarks)? } else { Vec::new() };
         let (loaded_auth, warnings) = self.backends.read()?;
         remarks.extend(warnings);
-        let later = changed(&self.found, &loaded.found).filter(|key| !AT_ONCE.contains(&key.as_str()));
+        let is_at_once = |key: &str| AT_ONCE.contains(&key) || own::is_own_limit(key);
+        let later = changed(&self.found, &loaded.found).filter(|key| !is_at_once(key));
         remarks.extend(later.map(|key| format!("{key} changes with the next start")));
         if !same_places {
             // By number of the listener, so that it is about the listeners that there are.

@@ -241,7 +241,7 @@ fn a_search_that_finds_nothing_among_many_topics_leaves_room_for_others() {
         turns += 1;
     }
     // A literal level behind the wildcard is looked for topic by topic, and each jump takes some looks.
-    let least = 20_000 / (retained::LOOKS_AT_ONCE);
+    let least = 20_000 / retained::LOOKS_AT_ONCE;
     assert!((least..20 * least).contains(&turns), "{turns}");
     assert_eq!(core.scans.len(), 0);
 }
