@@ -100,6 +100,9 @@ pub struct Limits {
     pub max_group_queue: usize,
     /// Envelopes waiting for one full ring beyond which the shard stops reading its connections.
     pub overflow_mark: usize,
+    /// Filters of one SUBSCRIBE or UNSUBSCRIBE, or of a session that ended, that are done at once, with everybody else's
+    /// packets before the next so many. Not a setting.
+    pub filters_at_once: usize,
     /// Bytes a shard has handed over to be stored, and that are not, beyond which it stops reading its connections.
     pub store_mark: usize,
     /// Times a client id may connect within a minute to one shard; once more and it is refused with 0x9F for
@@ -179,6 +182,7 @@ impl Default for Limits {
             max_will: 65_535,
             max_group_queue: 10_000,
             overflow_mark: 4096,
+            filters_at_once: 1024,
             store_mark: 16 * 1024 * 1024,
             max_reconnects: 0,
             jail_ms: 60_000,

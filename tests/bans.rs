@@ -70,11 +70,57 @@ fn a_ban_ends_the_connection_that_there_is_and_keeps_new_ones_out_until_it_is_ta
         await_that(|| comes_in(&broker, &Connect::new(Version::V5, &evil)));
         assert_eq!(done(&ban(&["list"], &file, &[])), "");
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "# none yet\n");
-        // A network is whoever comes from there from now on.
-        done(&ban(&["add"], &file, &["network", "127.0.0.0/8"]));
-        await_that(|| !comes_in(&broker, &Connect::new(Version::V5, &unique("c"))));
+        // A network is whoever comes from there, and who is here from there.
+        done(&ban(&["add"], &file, &["network", "192.0.2.0/24"]));
+        done(&ban(&["add"], &file, &["client", &evil]));
+        await_that(|| !comes_in(&broker, &Connect::new(Version::V5, &evil)));
         honest.expect_nothing_until_ping();
+        done(&ban(&["add"], &file, &["network", "127.0.0.0/8"]));
+        honest.expect_disconnect(0x98);
+        assert!(!comes_in(&broker, &Connect::new(Version::V5, &unique("c"))));
     }
+}
+
+#[test]
+fn a_ban_of_a_user_ends_his_connections_and_nobody_elses() {
+    // As mosquitto_passwd writes it for the password "seven-secret": quick to verify.
+    const HASH: &str = "$7$101$4zM3JHfcGdT7X4iX$D2ej8zCUOX3AQexjyobvJGa1OkKz/cz7B/HeQlvAottOZe3oVSpdg1pDdwXO8Mf/0R4YS+p3ywAZ3BiFfLDn2Q==";
+    let passwords = written("passwords", &format!("ann:{HASH}\nbob:{HASH}\n"));
+    let file = written("bans-of-users", "");
+    let flags = ["--ban-file", file.to_str().unwrap(), "--password-file", passwords.to_str().unwrap()];
+    let broker = Broker::start(2, &flags);
+    let connect = |name: &str| Connect::new(Version::V5, &unique(name)).user(name).password("seven-secret");
+    let [mut ann, mut bob, mut second] =
+        ["ann", "bob", "bob"].map(|name| Client::connect(&broker, &connect(name)));
+    done(&ban(&["add"], &file, &["user", "bob"]));
+    bob.expect_disconnect(0x98);
+    second.expect_disconnect(0x98);
+    assert!(!comes_in(&broker, &connect("bob")));
+    ann.expect_nothing_until_ping();
+}
+
+#[test]
+fn a_ban_that_is_killed_leaves_the_file_as_it_was_or_as_it_is_to_be() {
+    let file = written("bans-killed", "client first\n");
+    let (mut kept, mut lost) = (0, 0);
+    for number in 0..60_u64 {
+        let name = format!("c{number}");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ringmq"))
+            .args(["ban", "add"])
+            .arg(&file)
+            .args(["client", &name])
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_micros(number * 100));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let listed = done(&ban(&["list"], &file, &[]));
+        let is_there = listed.lines().any(|line| line == format!("client {name}"));
+        *if is_there { &mut kept } else { &mut lost } += 1;
+        assert_eq!((listed.lines().count(), listed.lines().next()), (1 + kept, Some("client first")));
+    }
+    assert!(lost > 0, "none was killed before it was done");
+    done(&ban(&["add"], &file, &["client", "last"]));
 }
 
 #[test]

@@ -120,7 +120,7 @@ impl<'a> Subscribe<'a> {
 
     /// The filters with their options, in order.
     pub fn filters(&self) -> SubscribeFilters<'a> {
-        SubscribeFilters { reader: Reader::new(self.filters) }
+        SubscribeFilters::over(self.filters)
     }
 
     /// Appends the whole packet.
@@ -145,6 +145,17 @@ impl<'a> Subscribe<'a> {
 #[derive(Clone, Debug)]
 pub struct SubscribeFilters<'a> {
     reader: Reader<'a>,
+}
+
+impl<'a> SubscribeFilters<'a> {
+    /// Over what [`SubscribeFilters::rest`] returned.
+    pub fn over(rest: &'a [u8]) -> SubscribeFilters<'a> {
+        SubscribeFilters { reader: Reader::new(rest) }
+    }
+    /// The filters that were not walked over yet, as they stand in the packet.
+    pub fn rest(&self) -> &'a [u8] {
+        self.reader.rest()
+    }
 }
 
 impl<'a> Iterator for SubscribeFilters<'a> {

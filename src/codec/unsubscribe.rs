@@ -49,7 +49,7 @@ impl<'a> Unsubscribe<'a> {
 
     /// The filters, in order; not checked beyond being strings.
     pub fn filters(&self) -> UnsubscribeFilters<'a> {
-        UnsubscribeFilters { reader: Reader::new(self.filters) }
+        UnsubscribeFilters::over(self.filters)
     }
 
     /// Appends the whole packet.
@@ -68,6 +68,17 @@ impl<'a> Unsubscribe<'a> {
 #[derive(Clone, Debug)]
 pub struct UnsubscribeFilters<'a> {
     reader: Reader<'a>,
+}
+
+impl<'a> UnsubscribeFilters<'a> {
+    /// Over what [`UnsubscribeFilters::rest`] returned.
+    pub fn over(rest: &'a [u8]) -> UnsubscribeFilters<'a> {
+        UnsubscribeFilters { reader: Reader::new(rest) }
+    }
+    /// The filters that were not walked over yet, as they stand in the packet.
+    pub fn rest(&self) -> &'a [u8] {
+        self.reader.rest()
+    }
 }
 
 impl<'a> Iterator for UnsubscribeFilters<'a> {

@@ -112,6 +112,7 @@ fn every_limit_has_its_flag() {
         max_will: 29,
         max_group_queue: 18,
         overflow_mark: 19,
+        filters_at_once: 1024,
         store_mark: 20 << 16,
         max_reconnects: 25,
         jail_ms: 26_000,

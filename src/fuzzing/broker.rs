@@ -42,6 +42,7 @@ fn limits(source: &mut Source<'_>) -> Limits {
         max_retained: source.choose(&[100, 3]),
         max_group_queue: 3,
         overflow_mark: source.choose(&[64, 3]),
+        filters_at_once: source.choose(&[1024, 1]),
         max_qos: source.choose(&[2, 2, 2, 1]),
         retain_available: !source.one_in(8),
         response_information: Some("r/".to_owned()),

@@ -97,6 +97,13 @@ impl Subscriptions {
             }
         }
     }
+    /// Every filter, which are no subscriptions any more.
+    pub fn into_filters(self) -> Box<dyn Iterator<Item = Box<str>>> {
+        match self {
+            Subscriptions::Few(few) => Box::new(few.into_iter().map(|(filter, _)| filter)),
+            Subscriptions::Many(many, _) => Box::new(many.into_keys()),
+        }
+    }
     /// Every filter, in a fixed order.
     pub fn filters(&self) -> Box<dyn Iterator<Item = (&str, &Subscription)> + '_> {
         match self {

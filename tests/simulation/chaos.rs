@@ -68,6 +68,7 @@ impl Shape {
             max_inflight: rng.pick(&[1, 2, 5, 1024]),
             output_mark: rng.pick(&[0, 200, 5000, 1 << 20]),
             overflow_mark: rng.pick(&[1, 3, 4096]),
+            filters_at_once: rng.pick(&[1, 2, 1024]),
             topic_alias_maximum: rng.pick(&[0, 2, 64]),
             topic_alias_maximum_outgoing: rng.pick(&[0, 2, 16]),
             max_session_expiry: 1000,

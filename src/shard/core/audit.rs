@@ -1,8 +1,10 @@
 //! What must hold of a core between two inputs, for the simulation and the fuzzer.
 use super::Core;
 use super::connection::Phase;
+use super::leave::Leaving;
 use super::shutdown::Stopping;
 use crate::topic::parse_shared;
+use std::collections::BTreeSet;
 
 /// How much of everything there is, apart from retained messages.
 #[doc(hidden)]
@@ -39,6 +41,7 @@ impl Core {
             ("closing", self.closing.len()),
             ("actions", self.actions.len()),
             ("sessions", self.sessions.len()),
+            ("sessions that leave", self.leaving.len()),
             ("claims", self.registrar.len()),
             ("filters", self.router.filters()),
             ("interests", self.router.interests()),
@@ -76,11 +79,13 @@ impl Core {
     }
 
     fn audit_sessions(&self) {
-        assert_eq!(self.counters.sessions, self.sessions.len() as u64);
-        assert_eq!(self.directory.len(), self.sessions.len());
+        assert_eq!(self.counters.sessions as usize, self.sessions.len() - self.leaving.len());
+        assert_eq!(self.directory.len(), self.counters.sessions as usize);
+        let leaving: BTreeSet<u32> = self.leaving.iter().map(Leaving::session).collect();
         let is_over = self.stopping != Stopping::No;
-        let (mut plain, mut shared, mut scans) = (0, 0, 0);
-        for (slot, session) in self.sessions.iter() {
+        let (mut shared, mut scans) = (0, 0);
+        let mut plain = self.leaving.iter().map(|leaving| leaving.len() as u64).sum::<u64>();
+        for (slot, session) in self.sessions.iter().filter(|(slot, _)| !leaving.contains(&(*slot as u32))) {
             assert_eq!(self.find_session(&session.client_id), Some(slot as u32));
             assert!(
                 is_over || session.connection.is_some() || session.is_persistent(),

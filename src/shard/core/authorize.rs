@@ -61,7 +61,9 @@ impl Core {
         slots.into_iter().for_each(|slot| self.connections[slot].route = Weak::new());
         self.end_clients(now, |core, session| {
             let user = session.access.as_ref().and_then(|access| access.user.as_deref());
-            core.policy.bans.bans(now, &session.client_id, user, None)
+            let connection = session.connection.map(|slot| &core.connections[slot as usize]);
+            let address = connection.and_then(|connection| connection.address);
+            core.policy.bans.bans(now, &session.client_id, user, address)
         });
     }
 

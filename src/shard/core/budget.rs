@@ -6,7 +6,7 @@ use crate::router::Route;
 use crate::time::Time;
 
 /// Work done for one piece of input, or for the envelopes of one shard in a turn. The unit is a plain delivery. What
-/// one packet asks for is done whole, whatever it is.
+/// one packet asks for is done whole, apart from long lists of filters.
 pub(super) const WORK_AT_ONCE: u64 = 1 << 17;
 /// Work of a step in a tree of filters.
 const STEP: u64 = 4;
@@ -14,6 +14,8 @@ const STEP: u64 = 4;
 const ACKNOWLEDGED: u64 = 4;
 /// Work of one copy for a group of a shared subscription.
 const SHARED: u64 = 8;
+/// Work of a filter that is subscribed to or given up.
+const FILTER: u64 = 16;
 
 impl Core {
     /// From here on there is [`WORK_AT_ONCE`] to do.
@@ -39,6 +41,11 @@ impl Core {
     /// A message for a member of a group came from another shard.
     pub(super) fn spend_shared(&mut self) {
         self.work += SHARED;
+    }
+
+    /// So many filters were subscribed to or given up, here or on another shard.
+    pub(super) fn spend_filters(&mut self, filters: usize) {
+        self.work += FILTER * filters as u64;
     }
 
     /// How many messages along a route may be done at once.

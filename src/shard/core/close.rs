@@ -167,7 +167,9 @@ impl Core {
         self.disarm_connection(slot);
         self.cancel_wait(slot);
         self.counters.connections_closed += 1;
-        self.connections.remove(slot as usize)
+        let mut connection = self.connections.remove(slot as usize);
+        self.drop_unfinished(&mut connection);
+        connection
     }
 
     fn close_socket(&mut self, conn: ConnId, connection: Connection) {
@@ -239,9 +241,8 @@ impl Core {
     pub(super) fn end_session(&mut self, now: Time, slot: u32) {
         let is_last_word = self.release_will(slot);
         self.cancel_scans(slot);
-        self.remove_subscriptions(now, slot);
         self.disarm_session(slot);
-        let mut session = self.sessions.remove(slot as usize);
+        let mut session = self.take_session(now, slot);
         assert!(session.connection.is_none(), "a session does not end under its connection");
         let hash = self.keys.hash(&session.client_id);
         if let Ok(entry) = self.directory.find_entry(hash, |known| *known == slot) {

@@ -202,7 +202,7 @@ impl Core {
                 self.begin_work();
                 self.receive_slice(now, slot, &bytes[length..]);
             }
-            Flow::Stop | Flow::Again => self.put_aside(slot, &bytes[length..]),
+            Flow::Stop | Flow::Again | Flow::Later => self.put_aside(slot, &bytes[length..]),
         }
     }
 

@@ -4,6 +4,7 @@ use super::super::timer_wheel::TimerId;
 use super::crowd::Seats;
 use super::durable::Gated;
 use super::rate::Rate;
+use super::subscribe::Unfinished;
 use super::{ConnId, Core, ShardId};
 use crate::auth::decision::Wish;
 use crate::auth::{Exchange, Origin};
@@ -13,6 +14,7 @@ use crate::session::alias::{IncomingAliases, OutgoingAliases};
 use crate::session::run::Run;
 use crate::time::Time;
 use bytes::BytesMut;
+use core::net::IpAddr;
 use std::rc::Weak;
 
 /// How far a connection has come.
@@ -77,6 +79,8 @@ pub(super) struct Extras {
     pub outgoing_aliases: Option<OutgoingAliases>,
     /// What came while the connection is not read ([`Core::hold`]).
     pub held: Option<BytesMut>,
+    /// A long list of filters that is not done yet.
+    pub unfinished: Option<Box<Unfinished>>,
     /// What was asked about it.
     pub wish: Option<Box<Wish>>,
     /// Questions asked so far about the packet that waits.
@@ -104,6 +108,7 @@ impl Extras {
             incoming_aliases,
             outgoing_aliases,
             held,
+            unfinished,
             wish,
             asked: _,
             rate,
@@ -120,6 +125,7 @@ impl Extras {
             && incoming_aliases.is_empty()
             && outgoing_aliases.is_none()
             && held.is_none()
+            && unfinished.is_none()
             && wish.is_none()
             && rate.is_none()
             && wait.is_none()
@@ -149,6 +155,8 @@ pub(super) struct Connection {
     pub quota: u16,
     pub phase: Phase,
     pub version: Version,
+    /// Where it comes from, for bans that come later.
+    pub address: Option<IpAddr>,
     pub is_dirty: bool,
     /// Deliveries wait for the output to drain.
     pub is_stalled: bool,
@@ -214,6 +222,7 @@ impl Core {
             session: u32::MAX,
             output: Output::default(),
             gated: None,
+            address: origin.peer.map(|peer| peer.ip()),
             extras: Some(Box::new(Extras { origin: Some(Box::new(origin)), ..Extras::default() })),
             route: Weak::new(),
             timer: None,
@@ -241,7 +250,9 @@ impl Core {
         if !may_come || self.reseat(slot, &origin).is_err() {
             return self.drop_connection(slot);
         }
-        self.connections[slot as usize].extras().origin = Some(Box::new(origin));
+        let connection = &mut self.connections[slot as usize];
+        connection.address = origin.peer.map(|peer| peer.ip());
+        connection.extras().origin = Some(Box::new(origin));
     }
 
     /// Writes a packet other than PUBLISH. One that exceeds the client's Maximum Packet Size is not sent

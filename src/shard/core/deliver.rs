@@ -42,7 +42,8 @@ impl Core {
         let qos = publication.qos.min(granted);
         let session = &mut self.sessions[session_slot as usize];
         let Some(slot) = session.connection else {
-            if qos > QoS::AtMostOnce {
+            // One that is not persistent has ended, and leaves its filters.
+            if qos > QoS::AtMostOnce && session.is_persistent() {
                 self.enqueue(session_slot, delivery(publication, qos, retain, ids, group), publication);
             }
             return;

@@ -26,6 +26,9 @@ impl Core {
     /// Handles what was kept, and reads again unless something has to wait anew.
     pub(super) fn go_on(&mut self, now: Time, slot: u32) {
         let conn = self.id(slot);
+        if !self.finish_filters(now, slot) {
+            return;
+        }
         let Some(held) = self.connections[slot as usize].extras().held.take() else { return };
         self.connections[slot as usize].last_received = now;
         self.begin_work();

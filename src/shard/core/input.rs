@@ -27,6 +27,8 @@ pub(super) enum Flow {
     Stop,
     /// Not to be read any further, and this packet is to be handled again when it goes on.
     Again,
+    /// Not to be read any further before this packet is done, which goes on by itself.
+    Later,
 }
 
 impl Core {
@@ -49,6 +51,7 @@ impl Core {
                     Flow::Continue => {}
                     Flow::Stop => return self.put_aside(slot, bytes),
                     Flow::Again => return self.hold(slot, [&whole, bytes]),
+                    Flow::Later => return self.hold(slot, [bytes, &[]]),
                 },
                 Ok(None) => return,
                 Err(error) => return self.refuse_bytes(now, slot, error),
@@ -79,6 +82,9 @@ impl Core {
                     let flow = self.receive_frame(now, slot, frame, None);
                     if flow == Flow::Again {
                         return self.hold(slot, [bytes, &[]]);
+                    }
+                    if flow == Flow::Later {
+                        return self.hold(slot, [rest, &[]]);
                     }
                     self.end_questions(slot);
                     if flow == Flow::Stop {

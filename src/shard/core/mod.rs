@@ -23,6 +23,7 @@ mod heavy;
 mod hold;
 mod input;
 mod jail;
+mod leave;
 mod lent;
 mod mesh;
 mod notice;
@@ -263,6 +264,8 @@ pub struct Core {
     /// Connections whose input waits for a later turn.
     put_off: VecDeque<ConnId>,
     heavy: heavy::Heavy,
+    /// Sessions that ended and have filters in the router still.
+    leaving: VecDeque<leave::Leaving>,
 }
 
 impl Core {
@@ -306,6 +309,7 @@ impl Core {
             work_until: 0,
             put_off: VecDeque::new(),
             heavy: heavy::Heavy::default(),
+            leaving: VecDeque::new(),
             keys,
             restricts: policy.restricts(),
             asks: policy.asks,
@@ -408,13 +412,18 @@ impl Core {
         }
         self.answer_put_off(now);
         self.settle(now);
+        self.leave_further(now);
         self.go_on_with_input(now);
     }
 
     /// When [`Core::handle_deadlines`] must be called next; `Time::NEVER` if nothing is pending. In the past: with the
     /// next turn, and after whatever came in until then.
     pub fn next_deadline(&self) -> Time {
-        if self.has_put_off() || self.has_put_off_input() { Time(0) } else { self.timers.next_deadline() }
+        if self.has_put_off() || self.has_put_off_input() || self.is_leaving() {
+            Time(0)
+        } else {
+            self.timers.next_deadline()
+        }
     }
 
     /// The next thing the shell must do.
@@ -496,6 +505,8 @@ impl Core {
                 self.end_doomed(now, doomed);
             } else if let Some((will, after)) = self.wills.pop_front() {
                 self.publish_will(now, *will, after);
+            } else if let Some(abandoned) = self.announcements.abandoned() {
+                self.promise(now, abandoned);
             } else {
                 return;
             }

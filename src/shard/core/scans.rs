@@ -148,7 +148,7 @@ impl Core {
     }
 
     /// From now on notes what comes live for a new subscription, so that it gets no older retained message later.
-    /// Returns the number of the scan, which [`Core::begin_scan`] begins.
+    /// Returns the number of the scan, which [`Core::begin_scans`] begins.
     pub(super) fn prepare_scan(&mut self, session: u32, filter: &str, subscription: Subscription) -> u64 {
         let owners = if has_wildcard(filter) {
             (0..self.shards).collect()
@@ -172,15 +172,22 @@ impl Core {
         })
     }
 
-    /// Brings a new subscription the retained messages that match it, unless it was given up meanwhile.
-    pub(super) fn begin_scan(&mut self, now: Time, number: u64) {
-        let Some(scan) = self.scans.scans.get(&number) else { return };
-        if scan.owners.iter().all(|owner| *owner == self.shard) && !self.may_own_retained(&scan.filter) {
-            return self.end_scan(number);
+    /// Brings a session's new subscriptions the retained messages that match them, apart from those that were given up
+    /// meanwhile.
+    pub(super) fn begin_scans(&mut self, now: Time, numbers: &[u64]) {
+        let mut session = None;
+        for number in numbers {
+            let Some(scan) = self.scans.scans.get(number) else { continue };
+            if scan.owners.iter().all(|owner| *owner == self.shard) && !self.may_own_retained(&scan.filter) {
+                self.end_scan(*number);
+                continue;
+            }
+            session = Some(scan.session);
+            self.scans.begun.insert((scan.session, *number));
         }
-        let session = scan.session;
-        self.scans.begun.insert((session, number));
-        self.advance_scans(now, session);
+        if let Some(session) = session {
+            self.advance_scans(now, session);
+        }
     }
 
     /// How many more messages a subscription may be sent now.

@@ -1,9 +1,11 @@
 //! SUBSCRIBE and UNSUBSCRIBE. SUBACK is a promise: it waits until every other shard has recorded the interest, so
 //! that whatever is published anywhere after it was received is delivered.
+use super::connection::Connection;
 use super::input::Flow;
 use super::{ConnId, Core, ShardId};
 use crate::codec::{
-    PacketType, QoS, ReasonCode, SubAck, Subscribe, SubscribeFilter, SubscribeOptions, UnsubAck, Unsubscribe,
+    PacketType, QoS, ReasonCode, SubAck, Subscribe, SubscribeFilter, SubscribeFilters, SubscribeOptions,
+    UnsubAck, Unsubscribe, UnsubscribeFilters,
 };
 use crate::limits::{Limits, MAX_FILTER_COST, filter_cost};
 use crate::router::{InterestChange, Member, Subscriber};
@@ -11,11 +13,12 @@ use crate::session::subscriptions::Subscription;
 use crate::shard::envelope::{Announcement, Envelope};
 use crate::time::Time;
 use crate::topic::{check_filter, parse_shared};
+use bytes::Bytes;
 use std::collections::VecDeque;
 
 /// A SUBSCRIBE that waits for the other shards.
 #[derive(Debug)]
-struct Waiting {
+pub(super) struct Waiting {
     number: u64,
     conn: ConnId,
     packet_id: u16,
@@ -26,6 +29,15 @@ struct Waiting {
     holds_disconnect: bool,
 }
 
+/// A SUBSCRIBE or UNSUBSCRIBE with more filters than are done at once.
+#[derive(Debug)]
+pub(super) enum Unfinished {
+    /// `filters`: those that are to be done, as they stand in the packet.
+    Subscribe { filters: Bytes, id: u32, waiting: Waiting },
+    /// Likewise.
+    Unsubscribe { filters: Bytes, packet_id: u16, reasons: Vec<u8> },
+}
+
 /// Announcements of this shard's interest, and who has answered them.
 pub(super) struct Announcements {
     /// Number of the last one.
@@ -33,16 +45,28 @@ pub(super) struct Announcements {
     /// The last one each shard has answered.
     answered: Box<[u64]>,
     waiting: VecDeque<Waiting>,
+    /// SUBSCRIBEs in the middle of which their connection ended.
+    abandoned: Vec<Waiting>,
 }
 
 impl Announcements {
     pub fn new(shards: u8) -> Announcements {
-        Announcements { last: 0, answered: vec![0; usize::from(shards)].into(), waiting: VecDeque::new() }
+        Announcements {
+            last: 0,
+            answered: vec![0; usize::from(shards)].into(),
+            waiting: VecDeque::new(),
+            abandoned: Vec::new(),
+        }
     }
 
     /// SUBSCRIBEs that wait.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// A SUBSCRIBE whose connection is gone, which was not finished.
+    pub fn abandoned(&mut self) -> Option<Waiting> {
+        self.abandoned.pop()
     }
 
     /// Whether a SUBACK of a connection is to come. Then its DISCONNECT waits for the last one.
@@ -69,8 +93,7 @@ impl Core {
             return flow;
         }
         let id = subscribe.subscription_id.unwrap_or(0);
-        let announcement = self.announcements.last + 1;
-        let mut waiting = Waiting {
+        let waiting = Waiting {
             number: 0,
             conn: self.id(slot),
             packet_id: subscribe.packet_id,
@@ -78,8 +101,24 @@ impl Core {
             scans: Vec::new(),
             holds_disconnect: false,
         };
+        self.subscribe_further(now, slot, None, subscribe.filters(), id, waiting)
+    }
+
+    /// The next filters of a SUBSCRIBE, and with the last one its promise.
+    fn subscribe_further(
+        &mut self,
+        now: Time,
+        slot: u32,
+        whole: Option<&Bytes>,
+        mut filters: SubscribeFilters<'_>,
+        id: u32,
+        mut waiting: Waiting,
+    ) -> Flow {
+        let is_v5 = self.connections[slot as usize].is_v5();
+        let announcement = self.announcements.last + 1;
         let mut changes = Vec::new();
-        for filter in subscribe.filters() {
+        for filter in filters.by_ref().take(self.limits.filters_at_once) {
+            self.spend_filters(1);
             match self.subscribe(now, slot, &filter, id, announcement, &mut waiting, &mut changes) {
                 Ok(qos) => waiting.reasons.push(qos as u8),
                 // [MQTT-3.9.3-2] of 3.1.1 knows one failure.
@@ -90,12 +129,60 @@ impl Core {
         if waiting.number == announcement || !changes.is_empty() {
             self.send_announcement(changes);
         }
+        if !filters.rest().is_empty() {
+            let filters = part_of(whole, filters.rest());
+            return self.finish_later(slot, Unfinished::Subscribe { filters, id, waiting });
+        }
+        self.promise(now, waiting);
+        Flow::Continue
+    }
+
+    /// SUBACK, now or when every other shard has recorded what it promises.
+    pub(super) fn promise(&mut self, now: Time, waiting: Waiting) {
         if waiting.number > self.announcements.recorded(self.shard) {
             self.announcements.waiting.push_back(waiting);
         } else {
             self.finish_subscribe(now, waiting);
         }
-        Flow::Continue
+    }
+
+    /// The rest of a long list waits for a later turn.
+    fn finish_later(&mut self, slot: u32, unfinished: Unfinished) -> Flow {
+        let extras = self.connections[slot as usize].extras();
+        extras.unfinished = Some(Box::new(unfinished));
+        // What was answered about its filters holds until it is done.
+        extras.asked = extras.asked.max(1);
+        self.put_off.push_back(self.id(slot));
+        Flow::Later
+    }
+
+    /// The next piece of a list that is not done, if there is one; whether all is done now.
+    pub(super) fn finish_filters(&mut self, now: Time, slot: u32) -> bool {
+        let extras = self.connections[slot as usize].extras.as_mut();
+        let Some(unfinished) = extras.and_then(|extras| extras.unfinished.take()) else { return true };
+        let flow = match *unfinished {
+            Unfinished::Subscribe { filters, id, waiting } => {
+                let rest = SubscribeFilters::over(&filters);
+                self.subscribe_further(now, slot, Some(&filters), rest, id, waiting)
+            }
+            Unfinished::Unsubscribe { filters, packet_id, reasons } => {
+                let rest = UnsubscribeFilters::over(&filters);
+                self.unsubscribe_further(now, slot, Some(&filters), rest, packet_id, reasons)
+            }
+        };
+        if flow == Flow::Later {
+            return false;
+        }
+        self.end_questions(slot);
+        true
+    }
+
+    /// The connection is gone: its session has the subscriptions that were made, and what belongs to them.
+    pub(super) fn drop_unfinished(&mut self, connection: &mut Connection) {
+        let unfinished = connection.extras.as_mut().and_then(|extras| extras.unfinished.take());
+        if let Some(Unfinished::Subscribe { waiting, .. }) = unfinished.map(|unfinished| *unfinished) {
+            self.announcements.abandoned.push(waiting);
+        }
     }
 
     /// One filter of a SUBSCRIBE ([MQTT-3.8.4-5]): the granted QoS.
@@ -187,6 +274,7 @@ impl Core {
 
     /// Another shard announces; the answer waits for the retained publishes that were sent off before.
     pub(super) fn handle_announcement(&mut self, now: Time, from: ShardId, announcement: Announcement) {
+        self.spend_filters(announcement.changes.len());
         for change in &announcement.changes {
             self.router.apply(from, change);
             if let InterestChange::Group { share, filter, .. } = change {
@@ -217,9 +305,7 @@ impl Core {
                 self.put_off.push_back(waiting.conn);
             }
         }
-        for scan in waiting.scans {
-            self.begin_scan(now, scan);
-        }
+        self.begin_scans(now, &waiting.scans);
     }
 
     pub(super) fn handle_unsubscribe(&mut self, now: Time, slot: u32, unsubscribe: &Unsubscribe<'_>) -> Flow {
@@ -227,10 +313,23 @@ impl Core {
             self.disconnect(now, slot, reason);
             return Flow::Stop;
         }
+        self.unsubscribe_further(now, slot, None, unsubscribe.filters(), unsubscribe.packet_id, Vec::new())
+    }
+
+    /// The next filters of an UNSUBSCRIBE, and after the last one UNSUBACK.
+    fn unsubscribe_further(
+        &mut self,
+        now: Time,
+        slot: u32,
+        whole: Option<&Bytes>,
+        mut filters: UnsubscribeFilters<'_>,
+        packet_id: u16,
+        mut reasons: Vec<u8>,
+    ) -> Flow {
         let session = self.connections[slot as usize].session;
-        let mut reasons = Vec::new();
         let mut changes = Vec::new();
-        for filter in unsubscribe.filters() {
+        for filter in filters.by_ref().take(self.limits.filters_at_once) {
+            self.spend_filters(1);
             if !self.may_unsubscribe(now, slot, filter) {
                 reasons.push(ReasonCode::NotAuthorized.code());
                 continue;
@@ -245,14 +344,18 @@ impl Core {
             reasons.push(reason.code());
         }
         self.announce(changes);
+        if !filters.rest().is_empty() {
+            let filters = part_of(whole, filters.rest());
+            return self.finish_later(slot, Unfinished::Unsubscribe { filters, packet_id, reasons });
+        }
         self.gate_if_stored(slot);
-        let unsuback = UnsubAck::new(unsubscribe.packet_id, &reasons);
+        let unsuback = UnsubAck::new(packet_id, &reasons);
         self.write(slot, PacketType::UnsubAck, |version, out| unsuback.encode(version, out));
         Flow::Continue
     }
 
     /// A subscription is gone from its session: takes it out of the router.
-    fn withdraw(&mut self, now: Time, session: u32, filter: &str) -> Option<InterestChange> {
+    pub(super) fn withdraw(&mut self, now: Time, session: u32, filter: &str) -> Option<InterestChange> {
         if let Ok(Some(shared)) = parse_shared(filter, usize::MAX) {
             self.counters.shared_subscriptions -= 1;
             let change = self.router.leave(shared.share, shared.filter, session);
@@ -261,16 +364,6 @@ impl Core {
         }
         self.counters.subscriptions -= 1;
         self.router.unsubscribe(filter, session).then(|| InterestChange::Remove(filter.into()))
-    }
-
-    /// The end of a session ends its subscriptions.
-    pub(super) fn remove_subscriptions(&mut self, now: Time, session: u32) {
-        let subscriptions = std::mem::take(&mut self.sessions[session as usize].subscriptions);
-        let mut changes = Vec::new();
-        for (filter, _) in subscriptions.filters() {
-            changes.extend(self.withdraw(now, session, filter));
-        }
-        self.announce(changes);
     }
 
     /// A session's client connected or went away: its groups prefer members that are there.
@@ -288,6 +381,11 @@ impl Core {
         self.sessions[session as usize].subscriptions = subscriptions;
         self.announce(changes);
     }
+}
+
+/// The rest of a list as something that can be kept. `whole`: it is a part of this.
+fn part_of(whole: Option<&Bytes>, rest: &[u8]) -> Bytes {
+    whole.map_or_else(|| Bytes::copy_from_slice(rest), |whole| whole.slice_ref(rest))
 }
 
 /// What ends the connection before any filter beside this one counts. A filter that is only too deep for this broker
