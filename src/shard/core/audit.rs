@@ -83,7 +83,8 @@ impl Core {
         assert_eq!(self.directory.len(), self.counters.sessions as usize);
         let leaving: BTreeSet<u32> = self.leaving.iter().map(Leaving::session).collect();
         let is_over = self.stopping != Stopping::No;
-        let (mut shared, mut scans) = (0, 0);
+        let mut shared = 0;
+        let mut scans: usize = leaving.iter().map(|slot| self.sessions[*slot as usize].scans as usize).sum();
         let mut plain = self.leaving.iter().map(|leaving| leaving.len() as u64).sum::<u64>();
         for (slot, session) in self.sessions.iter().filter(|(slot, _)| !leaving.contains(&(*slot as u32))) {
             assert_eq!(self.find_session(&session.client_id), Some(slot as u32));

@@ -240,7 +240,6 @@ impl Core {
     /// offer what it had not acknowledged to others.
     pub(super) fn end_session(&mut self, now: Time, slot: u32) {
         let is_last_word = self.release_will(slot);
-        self.cancel_scans(slot);
         self.disarm_session(slot);
         let mut session = self.take_session(now, slot);
         assert!(session.connection.is_none(), "a session does not end under its connection");

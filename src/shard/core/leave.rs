@@ -23,10 +23,12 @@ impl Leaving {
 }
 
 impl Core {
-    /// Takes a session out of the tables, and its subscriptions out of the router.
+    /// Takes a session out of the tables, and its subscriptions out of the router, with the retained messages that are on
+    /// their way to it.
     pub(super) fn take_session(&mut self, now: Time, slot: u32) -> Session {
         let subscriptions = std::mem::take(&mut self.sessions[slot as usize].subscriptions);
         if subscriptions.len() <= self.limits.filters_at_once {
+            self.cancel_scans(slot);
             self.withdraw_all(now, slot, subscriptions.into_filters());
             return self.sessions.remove(slot as usize);
         }
@@ -36,7 +38,8 @@ impl Core {
             subscriptions.into_filters().partition(|filter| is_shared(filter));
         self.withdraw_all(now, slot, shared.into_iter());
         let session = &mut self.sessions[slot as usize];
-        let husk = Session::new(session.key, session.client_id.clone());
+        let mut husk = Session::new(session.key, session.client_id.clone());
+        husk.scans = session.scans;
         let session = std::mem::replace(session, husk);
         self.leaving.push_back(Leaving { session: slot, filters: plain.into_iter() });
         session
@@ -65,6 +68,7 @@ impl Core {
         let mut changes = Vec::new();
         for filter in filters {
             self.spend_filters(1);
+            self.cancel_scan_of(session, &filter);
             changes.extend(self.withdraw(now, session, &filter));
         }
         self.announce(changes);
