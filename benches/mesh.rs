@@ -1,6 +1,6 @@
 //! What does it cost to send something from one shard to another?
 use divan::{Bencher, counter::ItemsCount};
-use ringmq::shard::mesh::mesh;
+use ringmq::shard::mesh::{Weighed, mesh};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -10,7 +10,13 @@ fn main() {
 }
 
 /// As large as an envelope.
-type Cargo = [u64; 8];
+struct Cargo([u64; 8]);
+
+impl Weighed for Cargo {
+    fn weight(&self) -> usize {
+        size_of::<Cargo>()
+    }
+}
 
 /// Turns of a sender and a receiver that take turns in one thread: what the ring itself costs, without the way between two
 /// caches. The receiver is awake, so that no doorbell is rung.
@@ -21,13 +27,13 @@ fn push_and_drain(bencher: Bencher, envelopes: usize) {
     let (mut from, _) = ends.pop().expect("two ends");
     bencher.counter(ItemsCount::new(envelopes)).bench_local(|| {
         for number in 0..envelopes {
-            assert!(from.push(1, [number as u64; 8]).is_ok(), "the ring has room for a turn");
+            assert!(from.push(1, Cargo([number as u64; 8])).is_ok(), "the ring has room for a turn");
         }
         from.ring_doorbells();
         let mut sum = 0;
         to.begin_turn();
         to.drain(0, |cargo| {
-            sum += cargo[7];
+            sum += cargo.0[7];
             true
         });
         sum

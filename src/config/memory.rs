@@ -7,6 +7,8 @@ use crate::net::linger::MAX_LINGERING_BYTES;
 use crate::net::ring::RECEIVE_MEMORY;
 use crate::net::transport::MAX_ANSWERS;
 use crate::net::transport::tls::MAX_KEPT;
+use crate::shard::core::OUTBOX_BYTES;
+use crate::shard::mesh::RING_BYTES;
 use std::fmt::Write;
 
 /// Bytes of one connection beside what it sends and receives.
@@ -88,8 +90,9 @@ fn parts(settings: &Settings) -> Vec<Part> {
         Part {
             what: "messages between shards",
             count: shards * shards,
-            each: packet.saturating_mul(limits.overflow_mark as u64),
-            keys: "shards, overflow-mark, max-packet",
+            // A ring and an outbox are full when they hold so much, and then one packet more.
+            each: (RING_BYTES + OUTBOX_BYTES) as u64 + packet.saturating_mul(2),
+            keys: "shards, max-packet",
         },
         Part {
             what: "changes to be stored",

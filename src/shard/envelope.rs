@@ -6,8 +6,10 @@ use crate::router::InterestChange;
 use crate::session::message::{Message, SessionKey};
 use crate::session::outgoing::GroupKey;
 use crate::shard::core::ConnId;
+use crate::shard::mesh::Weighed;
 use bytes::Bytes;
 use std::any::Any;
+use std::collections::VecDeque;
 
 /// A connected socket on its way to another shard. Only the shell (`net::handoff`) gives it meaning.
 #[derive(Debug)]
@@ -106,6 +108,22 @@ pub enum Envelope {
     Counters(Box<Counters>),
 }
 
+impl Weighed for Envelope {
+    #[inline]
+    fn weight(&self) -> usize {
+        let carried = match self {
+            Envelope::Run { bytes, .. } => bytes.len(),
+            Envelope::Publish(routed) | Envelope::Retain(routed) => routed.message.size(),
+            Envelope::Shared(shared) => shared.message.size(),
+            Envelope::Announce(announcement) => announcement.changes.len() * size_of::<InterestChange>(),
+            Envelope::Scanned(part) => part.messages.iter().map(|kept| kept.message.size()).sum(),
+            Envelope::Handoff(handoff) => handoff.bytes.len(),
+            _ => 0,
+        };
+        size_of::<Envelope>() + carried
+    }
+}
+
 const _: () = assert!(size_of::<Envelope>() <= 64, "an envelope is copied into a ring");
 
 /// A message with its place among the retained publishes of the sending shard.
@@ -193,4 +211,46 @@ pub struct Handoff {
     pub origin: Origin,
     /// The place it takes up there, where that is bounded.
     pub seat: Option<Seat>,
+}
+
+/// Envelopes on their way to one shard that are not in its ring yet, oldest first.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    envelopes: VecDeque<Envelope>,
+    weight: usize,
+}
+
+impl Outbox {
+    /// Puts one behind all others.
+    pub fn push_back(&mut self, envelope: Envelope) {
+        self.weight += envelope.weight();
+        self.envelopes.push_back(envelope);
+    }
+    /// Puts the one back that was taken last.
+    pub fn push_front(&mut self, envelope: Envelope) {
+        self.weight += envelope.weight();
+        self.envelopes.push_front(envelope);
+    }
+    /// Takes the oldest.
+    pub fn pop_front(&mut self) -> Option<Envelope> {
+        let envelope = self.envelopes.pop_front()?;
+        self.weight -= envelope.weight();
+        Some(envelope)
+    }
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.envelopes.len()
+    }
+    /// None.
+    pub fn is_empty(&self) -> bool {
+        self.envelopes.is_empty()
+    }
+    /// Bytes that they keep in memory, about.
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Envelope> {
+        self.envelopes.iter()
+    }
 }

@@ -6,7 +6,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 /// Envelopes that all rings into one shard hold together; each ring gets its even share within the next two bounds.
 const INBOUND_SLOTS: usize = 8192;
@@ -14,10 +14,58 @@ const INBOUND_SLOTS: usize = 8192;
 const MIN_RING_SLOTS: usize = 64;
 /// Most envelopes of one ring.
 const MAX_RING_SLOTS: usize = 2048;
+/// Bytes in one ring from which on nothing more is put into it. It waits in the sender's outbox.
+pub const RING_BYTES: usize = 2 << 20;
 /// Envelopes taken from one ring in one turn; more wait for the next.
 const DRAIN_AT_ONCE: usize = 256;
 /// Commands waiting for one shard; at the bound the sender is told.
 const MAX_COMMANDS: usize = 64;
+
+/// What crosses a ring.
+pub trait Weighed {
+    /// Bytes that it keeps in memory, about; the same each time.
+    fn weight(&self) -> usize;
+}
+
+/// What the two ends of a ring tell each other beside what is in it. Flow control only: the ring itself orders the rest.
+#[derive(Debug, Default)]
+struct Gauge {
+    /// Weight of everything that was taken so far.
+    taken: AtomicUsize,
+    /// The sender sleeps, or is about to, until there is room.
+    is_awaited: AtomicBool,
+}
+
+/// The end of a ring that takes.
+struct Inbound<E> {
+    ring: Consumer<E>,
+    gauge: Arc<Gauge>,
+    taken: usize,
+    /// Envelopes that may be taken in this turn.
+    due: usize,
+}
+
+/// The end of a ring that gives.
+struct Outbound<E> {
+    ring: Producer<E>,
+    gauge: Arc<Gauge>,
+    /// Weight of everything that was put into it so far.
+    given: usize,
+    /// What of that was taken when it was looked at last.
+    taken: usize,
+}
+
+impl<E> Outbound<E> {
+    /// Weights wrap, their difference does not.
+    fn holds(&self, taken: usize) -> usize {
+        self.given.wrapping_sub(taken)
+    }
+
+    /// Whether one more envelope may go in, whatever it weighs.
+    fn has_room(&self) -> bool {
+        !self.ring.is_full() && self.holds(self.gauge.taken.load(Ordering::Acquire)) < RING_BYTES
+    }
+}
 
 /// Capacity of each ring in a mesh of `shards`.
 fn ring_slots(shards: usize) -> usize {
@@ -65,14 +113,14 @@ impl AsRawFd for Doorbell {
 pub struct Port<E, C> {
     shard: usize,
     /// By sender; none from ourselves.
-    inbound: Vec<Option<Consumer<E>>>,
-    /// By sender: envelopes that may be taken in this turn.
-    due: Vec<usize>,
+    inbound: Vec<Option<Inbound<E>>>,
     /// By receiver; none to ourselves.
-    outbound: Vec<Option<Producer<E>>>,
+    outbound: Vec<Option<Outbound<E>>>,
     doorbells: Vec<Arc<Doorbell>>,
-    /// Peers to ring at the end of the turn.
-    to_ring: Vec<usize>,
+    /// Peers that were given something in this turn.
+    given: Vec<usize>,
+    /// Peers from which something was taken in this turn.
+    relieved: Vec<usize>,
     commands: Receiver<C>,
 }
 
@@ -115,7 +163,7 @@ impl<C> Clone for CommandSender<C> {
 pub type End<E, C> = (Port<E, C>, CommandSender<C>);
 
 /// A mesh of `shards`, one end for each.
-pub fn mesh<E: Send, C>(shards: usize) -> io::Result<Vec<End<E, C>>> {
+pub fn mesh<E: Send + Weighed, C>(shards: usize) -> io::Result<Vec<End<E, C>>> {
     let doorbells = (0..shards).map(|_| Doorbell::new()).collect::<io::Result<Vec<_>>>()?;
     let mut ends: Vec<End<E, C>> = Vec::with_capacity(shards);
     for shard in 0..shards {
@@ -123,10 +171,10 @@ pub fn mesh<E: Send, C>(shards: usize) -> io::Result<Vec<End<E, C>>> {
         let port = Port {
             shard,
             inbound: (0..shards).map(|_| None).collect(),
-            due: vec![0; shards],
             outbound: (0..shards).map(|_| None).collect(),
             doorbells: doorbells.clone(),
-            to_ring: Vec::with_capacity(shards),
+            given: Vec::with_capacity(shards),
+            relieved: Vec::with_capacity(shards),
             commands,
         };
         ends.push((port, CommandSender { commands: sender, doorbell: doorbells[shard].clone() }));
@@ -134,14 +182,16 @@ pub fn mesh<E: Send, C>(shards: usize) -> io::Result<Vec<End<E, C>>> {
     for from in 0..shards {
         for to in (0..shards).filter(|&to| to != from) {
             let (producer, consumer) = RingBuffer::new(ring_slots(shards));
-            ends[from].0.outbound[to] = Some(producer);
-            ends[to].0.inbound[from] = Some(consumer);
+            let gauge = Arc::new(Gauge::default());
+            let outbound = Outbound { ring: producer, gauge: gauge.clone(), given: 0, taken: 0 };
+            ends[from].0.outbound[to] = Some(outbound);
+            ends[to].0.inbound[from] = Some(Inbound { ring: consumer, gauge, taken: 0, due: 0 });
         }
     }
     Ok(ends)
 }
 
-impl<E, C> Port<E, C> {
+impl<E: Weighed, C> Port<E, C> {
     /// The other shards.
     pub fn peers(&self) -> impl Iterator<Item = usize> + use<E, C> {
         let shard = self.shard;
@@ -156,18 +206,21 @@ impl<E, C> Port<E, C> {
     /// Puts an envelope into the ring to `peer`; gives it back when the ring is full (it then waits in the outbox).
     /// The peer sees it at once if it is awake; [`Port::ring_doorbells`] wakes it if not.
     pub fn push(&mut self, peer: usize, envelope: E) -> Result<(), E> {
-        let producer = self.outbound[peer].as_mut().expect("a shard does not send to itself");
-        let outcome = producer.push(envelope).map_err(|rtrb::PushError::Full(envelope)| envelope);
-        if outcome.is_ok() {
-            self.note(peer);
+        let out = self.outbound[peer].as_mut().expect("a shard does not send to itself");
+        if out.holds(out.taken) >= RING_BYTES {
+            // The other end writes there: looked at only where it matters.
+            out.taken = out.gauge.taken.load(Ordering::Acquire);
+            if out.holds(out.taken) >= RING_BYTES {
+                return Err(envelope);
+            }
         }
-        outcome
-    }
-
-    fn note(&mut self, peer: usize) {
-        if self.to_ring.last() != Some(&peer) {
-            self.to_ring.push(peer);
+        let weight = envelope.weight();
+        out.ring.push(envelope).map_err(|rtrb::PushError::Full(envelope)| envelope)?;
+        out.given = out.given.wrapping_add(weight);
+        if self.given.last() != Some(&peer) {
+            self.given.push(peer);
         }
+        Ok(())
     }
 
     /// Fixes which envelopes [`Port::drain`] hands out in this turn: those that are there now. Received bytes that are
@@ -175,41 +228,48 @@ impl<E, C> Port<E, C> {
     /// were sent, so a client that acknowledges on one connection and then takes its session over on another finds
     /// its acknowledgements counted.
     pub fn begin_turn(&mut self) {
-        for (due, consumer) in self.due.iter_mut().zip(&self.inbound) {
-            *due = consumer.as_ref().map_or(0, |consumer| consumer.slots().min(DRAIN_AT_ONCE));
+        for inbound in self.inbound.iter_mut().flatten() {
+            inbound.due = inbound.ring.slots().min(DRAIN_AT_ONCE);
         }
     }
 
     /// Hands the envelopes of `peer` that were there at the begin of the turn (at most `DRAIN_AT_ONCE`) to `take`
     /// until it returns false; true when more are waiting.
     pub fn drain(&mut self, peer: usize, mut take: impl FnMut(E) -> bool) -> bool {
-        let consumer = self.inbound[peer].as_mut().expect("a shard does not send to itself");
-        let due = std::mem::take(&mut self.due[peer]);
+        let inbound = self.inbound[peer].as_mut().expect("a shard does not send to itself");
+        let due = std::mem::take(&mut inbound.due);
         let mut popped = 0;
         while popped < due {
-            let Ok(envelope) = consumer.pop() else { break };
+            let Ok(envelope) = inbound.ring.pop() else { break };
             popped += 1;
+            inbound.taken = inbound.taken.wrapping_add(envelope.weight());
             if !take(envelope) {
                 break;
             }
         }
-        let left = consumer.slots();
-        // If the ring was full at any moment of this drain, those envelopes were popped since or are still in it; then
-        // its sender may sleep with a filled outbox, and is to be told that there is room.
-        if popped > 0 && popped + left >= consumer.buffer().capacity() {
-            self.note(peer);
+        if popped > 0 {
+            inbound.gauge.taken.store(inbound.taken, Ordering::Release);
+            self.relieved.push(peer);
         }
-        left > 0
+        !inbound.ring.is_empty()
     }
 
-    /// Wakes those peers that were given something (or room) since the last call and sleep.
+    /// Wakes those peers that sleep and were given something since the last call, or room that they wait for.
     pub fn ring_doorbells(&mut self) {
-        if self.to_ring.is_empty() {
+        if self.given.is_empty() && self.relieved.is_empty() {
             return;
         }
         fence(Ordering::SeqCst);
-        for peer in self.to_ring.drain(..) {
+        for peer in self.given.drain(..) {
             self.doorbells[peer].ring();
+        }
+        for peer in self.relieved.drain(..) {
+            let inbound = self.inbound[peer].as_ref().expect("something came from there");
+            if inbound.gauge.is_awaited.load(Ordering::Relaxed)
+                && inbound.gauge.is_awaited.swap(false, Ordering::Relaxed)
+            {
+                self.doorbells[peer].ring();
+            }
         }
     }
 
@@ -221,6 +281,10 @@ impl<E, C> Port<E, C> {
     /// Announces that this shard will sleep; false when it must not because something was left for it meanwhile.
     /// `blocked`: peers whose ring was full when something was to be pushed.
     pub fn fall_asleep(&mut self, blocked: &[usize]) -> bool {
+        for &peer in blocked {
+            let out = self.outbound[peer].as_ref().expect("a shard does not send to itself");
+            out.gauge.is_awaited.store(true, Ordering::Relaxed);
+        }
         let sleeping = &self.doorbells[self.shard].sleeping;
         sleeping.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
@@ -234,8 +298,8 @@ impl<E, C> Port<E, C> {
     /// Something was left for this shard, or a peer whose ring was full has room again.
     pub fn has_mail(&self, blocked: &[usize]) -> bool {
         !self.commands.is_empty()
-            || self.inbound.iter().flatten().any(|consumer| !consumer.is_empty())
-            || blocked.iter().any(|&peer| self.outbound[peer].as_ref().is_some_and(|ring| !ring.is_full()))
+            || self.inbound.iter().flatten().any(|inbound| !inbound.ring.is_empty())
+            || blocked.iter().any(|&peer| self.outbound[peer].as_ref().is_some_and(Outbound::has_room))
     }
 
     /// This shard is awake: nobody needs to ring.
@@ -249,6 +313,13 @@ mod tests {
     use super::*;
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use std::thread;
+
+    impl Weighed for u64 {
+        /// The lower half of the number.
+        fn weight(&self) -> usize {
+            *self as u32 as usize
+        }
+    }
 
     /// A generous limit: nothing here waits for it unless a wake is lost.
     const PATIENCE: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
@@ -322,6 +393,32 @@ mod tests {
             true
         }));
         assert_eq!(taken, [1, 2]);
+    }
+
+    #[test]
+    fn a_ring_takes_one_envelope_of_any_weight_and_then_none_until_some_are_taken() {
+        let mut ends = mesh::<u64, u64>(2).unwrap();
+        let (mut b, _) = ends.pop().unwrap();
+        let (mut a, _) = ends.pop().unwrap();
+        let heavy = 3 * RING_BYTES as u64;
+        a.push(1, heavy).unwrap();
+        assert_eq!(a.push(1, 1), Err(1));
+        assert!(a.fall_asleep(&[1]), "there is no room");
+        b.begin_turn();
+        assert!(!b.drain(0, |_| true));
+        b.ring_doorbells();
+        assert!(!a.doorbells[0].sleeping.load(Ordering::Relaxed), "the sender was not woken");
+        a.push(1, RING_BYTES as u64 - 1).unwrap();
+        a.push(1, 5).unwrap();
+        assert_eq!(a.push(1, 1), Err(1));
+        b.begin_turn();
+        let mut taken = Vec::new();
+        b.drain(0, |weight| {
+            taken.push(weight);
+            false
+        });
+        assert_eq!(taken, [RING_BYTES as u64 - 1]);
+        a.push(1, 1).unwrap();
     }
 
     #[test]

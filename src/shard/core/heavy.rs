@@ -154,7 +154,8 @@ mod tests {
                 if cores[from].next_deadline() <= NOW {
                     cores[from].handle_deadlines(NOW);
                 }
-                let envelopes: Vec<Envelope> = cores[from].outbox(1 - from as u8).drain(..).collect();
+                let outbox = cores[from].outbox(1 - from as u8);
+                let envelopes: Vec<Envelope> = std::iter::from_fn(|| outbox.pop_front()).collect();
                 moved += envelopes.len();
                 let messages = envelopes
                     .iter()

@@ -47,7 +47,7 @@ mod tests;
 pub use close::Parting;
 pub use notice::{Notice, Who};
 
-use super::envelope::{Envelope, Socket};
+use super::envelope::{Envelope, Outbox, Socket};
 use super::output::{BufferPool, Output};
 use super::timer_wheel::{TimerId, TimerWheel};
 use crate::auth::Origin;
@@ -83,6 +83,8 @@ use sys::Sys;
 /// Timers that run out in one turn; more wait for the next. Thousands of connections that came at once time out at once,
 /// and nobody else is to wait until all of them are closed.
 const TIMERS_AT_ONCE: usize = 64;
+/// Bytes in one outbox from which on clients are not read, as with [`Limits::overflow_mark`].
+pub(crate) const OUTBOX_BYTES: usize = 1 << 20;
 
 /// Number of a shard, `0..shards`.
 pub type ShardId = u8;
@@ -233,7 +235,7 @@ pub struct Core {
     group_queues: GroupQueues,
     announcements: Announcements,
     /// Envelopes for the other shards, by shard.
-    outboxes: Box<[VecDeque<Envelope>]>,
+    outboxes: Box<[Outbox]>,
     /// Envelopes of this shard to itself.
     to_self: VecDeque<Envelope>,
     /// Connections to be ended as soon as nothing is in the middle of using them.
@@ -287,7 +289,7 @@ impl Core {
             scans: Scans::new(seed),
             group_queues: GroupQueues::new(seed),
             announcements: Announcements::new(shards),
-            outboxes: (0..shards).map(|_| VecDeque::new()).collect(),
+            outboxes: (0..shards).map(|_| Outbox::default()).collect(),
             to_self: VecDeque::new(),
             doomed: VecDeque::new(),
             wills: VecDeque::new(),
@@ -463,13 +465,15 @@ impl Core {
     }
 
     /// Envelopes waiting to be pushed to `peer`'s ring, oldest first. The shell pops from the front what the ring takes.
-    pub fn outbox(&mut self, peer: ShardId) -> &mut VecDeque<Envelope> {
+    pub fn outbox(&mut self, peer: ShardId) -> &mut Outbox {
         &mut self.outboxes[usize::from(peer)]
     }
 
     /// False while an outbox is over its mark, or too much waits to be stored: the shell leaves received bytes unread, but goes on with everything else.
     pub fn wants_input(&self) -> bool {
-        self.outboxes.iter().all(|outbox| outbox.len() < self.limits.overflow_mark) && !self.is_store_behind()
+        let has_room =
+            |outbox: &Outbox| outbox.len() < self.limits.overflow_mark && outbox.weight() < OUTBOX_BYTES;
+        self.outboxes.iter().all(has_room) && !self.is_store_behind()
     }
 
     /// True once a shutdown is finished.

@@ -204,10 +204,10 @@ fn many_new_subscriptions_ask_for_retained_messages_a_few_at_a_time() {
         asked += waiting;
         let before = broker.0[0].outbox(1).len() + broker.0[1].outbox(0).len();
         for (from, to) in [(0, 1), (1, 0)] {
-            let envelopes = std::mem::take(broker.0[from].outbox(to as u8));
-            envelopes
-                .into_iter()
-                .for_each(|envelope| broker.0[to].handle_envelope(NOW, from as u8, envelope));
+            let mut outbox = std::mem::take(broker.0[from].outbox(to as u8));
+            while let Some(envelope) = outbox.pop_front() {
+                broker.0[to].handle_envelope(NOW, from as u8, envelope);
+            }
         }
         for core in &mut broker.0 {
             if core.next_deadline() <= NOW {
