@@ -12,6 +12,9 @@ pub(super) const WORK_AT_ONCE: u64 = 1 << 17;
 const STEP: u64 = 4;
 /// Work of a delivery that is acknowledged.
 const ACKNOWLEDGED: u64 = 4;
+/// Work of a delivery that is kept until its client is there, or can take it, beside the above: memory that was long not
+/// looked at.
+const QUEUED: u64 = 12;
 /// Work of one copy for a group of a shared subscription.
 const SHARED: u64 = 8;
 /// Work of a filter that is subscribed to or given up.
@@ -41,6 +44,11 @@ impl Core {
     /// A message for a member of a group came from another shard.
     pub(super) fn spend_shared(&mut self) {
         self.work += SHARED;
+    }
+
+    /// A delivery was queued.
+    pub(super) fn spend_queued(&mut self) {
+        self.work += QUEUED;
     }
 
     /// So many filters were subscribed to or given up, here or on another shard.

@@ -256,6 +256,7 @@ impl Core {
         mut delivery: Delivery,
         publication: &Publication<'_>,
     ) {
+        self.spend_queued();
         let session = &mut self.sessions[session_slot as usize];
         let limits = &self.profiles[session.profile].limits;
         let max = (limits.max_queued_messages, limits.max_queued_bytes);

@@ -10,24 +10,38 @@ use std::collections::BTreeSet;
 
 /// Work of one envelope from which on its publisher is told of: a millisecond or so.
 const HEAVY_WORK: u64 = WORK_AT_ONCE / 8;
+/// Work of all envelopes from one shard, from which on the publisher of the next one is told of: whoever causes most of it
+/// is told of most often.
+const HEAVY_SUM: u64 = WORK_AT_ONCE / 2;
 /// Publishers that are known to be heavy at most; one more and all are forgotten until they are told of again.
 const MAX_HEAVY: usize = 1024;
 
 /// Packets of others in a row after which all are forgotten: those that are known may be gone.
 const MISSES: u32 = 4096;
 
-/// Publishers of this shard that gave another one much work since they waited last.
-#[derive(Default)]
+/// Publishers of this shard that gave another one much work since they waited last, and the work that others gave this one.
 pub(super) struct Heavy {
     publishers: BTreeSet<SessionKey>,
     /// Packets of others since one of them was held back.
     misses: u32,
+    /// By shard: work of its envelopes since one of its publishers was told of.
+    sums: Box<[u64]>,
+}
+
+impl Heavy {
+    pub fn new(shards: u8) -> Heavy {
+        Heavy { publishers: BTreeSet::new(), misses: 0, sums: vec![0; usize::from(shards)].into() }
+    }
 }
 
 impl Core {
     /// What a publisher sent from another shard was delivered here, since `before` ([`Core::work_done`]).
     pub(super) fn tell_if_heavy(&mut self, from: ShardId, publisher: SessionKey, before: u64) {
-        if self.work_done() - before >= HEAVY_WORK {
+        let work = self.work_done() - before;
+        let sum = &mut self.heavy.sums[usize::from(from)];
+        *sum += work;
+        if work >= HEAVY_WORK || *sum >= HEAVY_SUM {
+            *sum = 0;
             self.send(from, Envelope::Heavy(publisher));
         }
     }
@@ -50,7 +64,8 @@ impl Core {
     fn await_others(&mut self, slot: u32, rest: &[u8]) -> bool {
         self.heavy.misses += 1;
         if self.heavy.misses > MISSES {
-            self.heavy = Heavy::default();
+            self.heavy.publishers.clear();
+            self.heavy.misses = 0;
             return false;
         }
         let connection = &self.connections[slot as usize];

@@ -310,7 +310,7 @@ impl Core {
             work: 0,
             work_until: 0,
             put_off: VecDeque::new(),
-            heavy: heavy::Heavy::default(),
+            heavy: heavy::Heavy::new(shards),
             leaving: VecDeque::new(),
             keys,
             restricts: policy.restricts(),
