@@ -58,6 +58,11 @@ pub struct Route {
     pub groups: Box<[u32]>,
     /// Other shards with subscribers.
     pub shards: ShardSet,
+    /// Work of one message along it (`shard::core::budget`), as it turned out last: on this shard, and on others where that
+    /// was much. 0 where it is not known.
+    pub work: Cell<u32>,
+    /// Likewise.
+    pub work_afar: Cell<u32>,
     generation: Cell<u64>,
     stale: Cell<bool>,
 }
@@ -92,6 +97,8 @@ impl Route {
             ids: ids.into(),
             groups: groups.into(),
             shards,
+            work: Cell::new(0),
+            work_afar: Cell::new(0),
             generation: Cell::new(0),
             stale: Cell::new(false),
         }

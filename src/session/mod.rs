@@ -5,6 +5,7 @@ pub mod alias;
 pub mod incoming;
 pub mod message;
 pub mod outgoing;
+pub mod queue;
 pub mod rows;
 pub mod run;
 pub mod stored;

@@ -1,5 +1,6 @@
 //! QoS 1 and 2 towards the client: the window of what is in flight, and the queue behind it.
 use super::message::Message;
+use super::queue::Queue;
 use super::rows::{RowPlace, Rows};
 use super::tail::{Tail, Window};
 use crate::codec::QoS;
@@ -93,7 +94,7 @@ pub struct Outgoing {
     pub(super) last_id: u16,
     /// Some id was skipped or some place holder taken out, so that an id need not lie at its distance from the oldest.
     pub(super) has_gaps: bool,
-    pub(super) queue: VecDeque<Delivery>,
+    pub(super) queue: Queue<Delivery>,
     /// Bytes of the queue, what follows it on the disk left out.
     pub(super) queued_bytes: usize,
     /// What follows the queue and is on the disk only.
@@ -255,7 +256,7 @@ impl Outgoing {
         let delivery = self.queue.pop_front()?;
         self.queued_bytes -= delivery.message.size();
         if self.is_queue_empty() {
-            self.queue = VecDeque::new();
+            self.queue = Queue::default();
         }
         Some(delivery)
     }
@@ -305,12 +306,14 @@ impl Outgoing {
         if !self.queue.iter().any(|delivery| delivery.group.is_some()) {
             return behind.into();
         }
-        let (mut shared, kept): (VecDeque<_>, VecDeque<_>) =
-            std::mem::take(&mut self.queue).into_iter().partition(|delivery| delivery.group.is_some());
+        let (mut shared, mut kept) = (Vec::new(), Queue::default());
+        for delivery in std::mem::take(&mut self.queue) {
+            if delivery.group.is_some() { shared.push(delivery) } else { kept.push_back(delivery) }
+        }
         self.queue = kept;
         self.queued_bytes = self.queue.iter().map(|delivery| delivery.message.size()).sum();
         shared.extend(behind);
-        shared.into()
+        shared
     }
 
     /// The session ends: what its groups must offer to other members. QoS 1 in flight belongs to that, QoS 2 in

@@ -97,7 +97,12 @@ pub enum Envelope {
     /// A connection moves to its session's home.
     Handoff(Box<Handoff>),
     /// Something of this publisher gave the sender much work.
-    Heavy(SessionKey),
+    Heavy {
+        /// The publisher.
+        publisher: SessionKey,
+        /// Work of one of its messages.
+        work: u32,
+    },
     /// A connection of the sender goes on when it is answered, after everything that was sent before.
     Mark(ConnId),
     /// The answer.

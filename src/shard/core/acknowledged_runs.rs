@@ -94,6 +94,7 @@ impl Core {
         publisher: SessionKey,
         mut kept: Option<Bytes>,
     ) {
+        let before = self.work_done();
         self.spend(route, run.count, true);
         let mut left = Vec::new();
         for subscriber in &route.direct {
@@ -102,13 +103,25 @@ impl Core {
                 left.push((subscriber, done));
             }
         }
-        if left.is_empty() {
-            return;
+        if !left.is_empty() {
+            self.deliver_left(now, route, run, publisher, &left);
         }
+        self.note_work(route, before, run.count);
+    }
+
+    /// The packets of a run that were not done with for some subscribers, each of which has that many behind it.
+    fn deliver_left(
+        &mut self,
+        now: Time,
+        route: &Route,
+        run: &Run<'_>,
+        publisher: SessionKey,
+        left: &[(&RouteSubscriber, u32)],
+    ) {
         // One publication for all of them, so that what many sessions keep is kept once.
         for (place, payload) in (0..).zip(run.payloads()) {
             let publication = plain_publication(&route.topic, payload, run.qos, publisher);
-            for (subscriber, done) in &left {
+            for (subscriber, done) in left {
                 if place >= *done {
                     let ids = route.ids(subscriber);
                     self.deliver(now, subscriber.session, &publication, subscriber.qos, false, ids, None);

@@ -56,9 +56,15 @@ impl Core {
         self.work += FILTER * filters as u64;
     }
 
+    /// Notes what so many messages along a route turned out to cost since `before` ([`Core::work_done`]).
+    pub(super) fn note_work(&self, route: &Route, before: u64, messages: u32) {
+        route.work.set(work_of_each(self.work_done() - before, messages));
+    }
+
     /// How many messages along a route may be done at once.
     pub(super) fn most_at_once(&self, route: &Route, is_acknowledged: bool) -> usize {
-        (WORK_AT_ONCE / (weight(route) * each(is_acknowledged))).max(1) as usize
+        let known = route.work.get().max(route.work_afar.get());
+        (WORK_AT_ONCE / (weight(route) * each(is_acknowledged)).max(known.into())).max(1) as usize
     }
 
     /// Leaves the rest of a client's input, which begins with a packet, for a later turn.
@@ -90,6 +96,11 @@ impl Core {
 /// Work of one plain message along a route.
 fn weight(route: &Route) -> u64 {
     1 + route.direct.len() as u64 + SHARED * route.groups.len() as u64
+}
+
+/// Work of each of several messages.
+pub(super) fn work_of_each(work: u64, messages: u32) -> u32 {
+    u32::try_from(work / u64::from(messages.max(1))).unwrap_or(u32::MAX)
 }
 
 /// Work of one delivery.

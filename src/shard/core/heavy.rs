@@ -2,11 +2,11 @@
 //! says little about the work in them. So the shard that had much work tells the one it came from, and there the publisher
 //! goes on when its last message was delivered: whatever else goes the same way waits behind one piece of work of each such
 //! publisher, not behind all that they can send.
-use super::budget::WORK_AT_ONCE;
+use super::budget::{WORK_AT_ONCE, work_of_each};
 use super::{ConnId, Core, ShardId};
 use crate::session::message::SessionKey;
 use crate::shard::envelope::Envelope;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// Work of one envelope from which on its publisher is told of: a millisecond or so.
 const HEAVY_WORK: u64 = WORK_AT_ONCE / 8;
@@ -21,7 +21,8 @@ const MISSES: u32 = 4096;
 
 /// Publishers of this shard that gave another one much work since they waited last, and the work that others gave this one.
 pub(super) struct Heavy {
-    publishers: BTreeSet<SessionKey>,
+    /// With the work of one message.
+    publishers: BTreeMap<SessionKey, u32>,
     /// Packets of others since one of them was held back.
     misses: u32,
     /// By shard: work of its envelopes since one of its publishers was told of.
@@ -30,27 +31,27 @@ pub(super) struct Heavy {
 
 impl Heavy {
     pub fn new(shards: u8) -> Heavy {
-        Heavy { publishers: BTreeSet::new(), misses: 0, sums: vec![0; usize::from(shards)].into() }
+        Heavy { publishers: BTreeMap::new(), misses: 0, sums: vec![0; usize::from(shards)].into() }
     }
 }
 
 impl Core {
-    /// What a publisher sent from another shard was delivered here, since `before` ([`Core::work_done`]).
-    pub(super) fn tell_if_heavy(&mut self, from: ShardId, publisher: SessionKey, before: u64) {
+    /// Messages that a publisher sent from another shard were delivered here, since `before` ([`Core::work_done`]).
+    pub(super) fn tell_if_heavy(&mut self, from: ShardId, publisher: SessionKey, before: u64, messages: u32) {
         let work = self.work_done() - before;
         let sum = &mut self.heavy.sums[usize::from(from)];
         *sum += work;
         if work >= HEAVY_WORK || *sum >= HEAVY_SUM {
             *sum = 0;
-            self.send(from, Envelope::Heavy(publisher));
+            self.send(from, Envelope::Heavy { publisher, work: work_of_each(work, messages) });
         }
     }
 
-    pub(super) fn handle_heavy(&mut self, publisher: SessionKey) {
+    pub(super) fn handle_heavy(&mut self, publisher: SessionKey, work: u32) {
         if self.heavy.publishers.len() >= MAX_HEAVY {
             self.heavy.publishers.clear();
         }
-        self.heavy.publishers.insert(publisher);
+        self.heavy.publishers.insert(publisher, work);
         self.heavy.misses = 0;
     }
 
@@ -73,9 +74,9 @@ impl Core {
             return false;
         };
         let Some(session) = self.sessions.get(connection.session as usize) else { return false };
-        if !self.heavy.publishers.remove(&session.key) {
-            return false;
-        }
+        let Some(work) = self.heavy.publishers.remove(&session.key) else { return false };
+        // Its messages go there in such pieces from now on that each can be done at once.
+        route.work_afar.set(work);
         self.heavy.misses = 0;
         let conn = self.id(slot);
         let mut marks = 0;
@@ -244,7 +245,7 @@ mod tests {
         cores.iter().for_each(|core| drop(core.audit()));
         assert_eq!(cores[1].counters().packets_sent[3], 26);
         // One that does not come back is forgotten.
-        cores[0].heavy.publishers = [SessionKey(99)].into();
+        cores[0].heavy.publishers = [(SessionKey(99), 1)].into();
         (0..=MISSES).for_each(|_| assert!(!cores[0].awaits_others(light.slot, &[])));
         assert!(cores[0].heavy.publishers.is_empty());
     }

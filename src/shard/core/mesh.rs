@@ -22,7 +22,7 @@ impl Core {
             | Envelope::Ended { .. }
             | Envelope::Handoff(_)
             | Envelope::WillsSent
-            | Envelope::Heavy(_)
+            | Envelope::Heavy { .. }
             | Envelope::Mark(_)
             | Envelope::Marked(_)
             | Envelope::Counters(_) => self.counters.envelopes_control += 1,
@@ -40,14 +40,14 @@ impl Core {
         let before = self.work_done();
         match envelope {
             Envelope::Run { bytes, v5, publisher } => {
-                self.deliver_peer_run(now, &bytes, v5, publisher);
-                self.tell_if_heavy(from, publisher, before);
+                let messages = self.deliver_peer_run(now, &bytes, v5, publisher);
+                self.tell_if_heavy(from, publisher, before, messages);
             }
             Envelope::Publish(routed) => {
                 let is_part = self.begin_part(routed.unit);
                 self.deliver_routed(now, from, &routed);
                 self.end_part(is_part);
-                self.tell_if_heavy(from, routed.message.publisher, before);
+                self.tell_if_heavy(from, routed.message.publisher, before, 1);
             }
             Envelope::Shared(shared) => {
                 let is_part = self.begin_part(shared.unit);
@@ -69,7 +69,7 @@ impl Core {
             Envelope::Ended { client } => self.registrar.handle_ended(client),
             Envelope::Handoff(handoff) => self.handle_handoff(now, *handoff),
             Envelope::WillsSent => self.handle_wills_sent(now),
-            Envelope::Heavy(publisher) => self.handle_heavy(publisher),
+            Envelope::Heavy { publisher, work } => self.handle_heavy(publisher, work),
             Envelope::Mark(conn) => self.handle_mark(from, conn),
             Envelope::Marked(conn) => self.handle_marked(conn),
             Envelope::Counters(counters) => self.handle_counters(from, *counters),

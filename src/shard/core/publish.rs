@@ -338,8 +338,14 @@ impl Core {
         self.deliver_run_along(now, route, run, publisher, uncopied);
     }
 
-    /// A run that another shard's client published.
-    pub(super) fn deliver_peer_run(&mut self, now: Time, bytes: &Bytes, v5: bool, publisher: SessionKey) {
+    /// A run that another shard's client published; how many messages it has.
+    pub(super) fn deliver_peer_run(
+        &mut self,
+        now: Time,
+        bytes: &Bytes,
+        v5: bool,
+        publisher: SessionKey,
+    ) -> u32 {
         let (topic, run) = Run::from_peer(bytes, v5).expect("a shard sends only what it has cut");
         let route = self.route(topic);
         match run.qos {
@@ -349,6 +355,7 @@ impl Core {
             }
             _ => self.deliver_acknowledged_run_along(now, &route, &run, publisher, Some(bytes.clone())),
         }
+        run.count
     }
 
     /// To this shard's own subscribers. `uncopied`: the run again.
