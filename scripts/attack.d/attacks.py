@@ -17,11 +17,11 @@ from mqtt import Peer, unique
 ATTACKS = {}
 
 
-def attack(title: str, limit: str, seconds: float = 4.0):
-    """Registers one: its title, what is to hold it, and how long it goes on."""
+def attack(title: str, limit: str, seconds: float = 4.0, settings: str = ""):
+    """Registers one: its title, what is to hold it, how long it goes on, and settings that it needs."""
 
     def register(function):
-        ATTACKS[function.__name__] = (title, limit, seconds, function)
+        ATTACKS[function.__name__] = (title, limit, seconds, function, settings)
         return function
 
     return register
@@ -212,6 +212,65 @@ def connect_flood(ports, until):
                 continue
             except OSError:
                 seen["ended"] += 1
+            selector.unregister(link)
+            link.close()
+            begin()
+    return seen
+
+
+@attack(
+    "connect flood from one address, which may come 20 times a second",
+    "`max-connection-rate-per-address`",
+    settings="max-connection-rate-per-address = 20\n",
+)
+def connection_rate(ports, until):
+    seen = Counter()
+    while time.monotonic() < until:
+        peer = Peer(ports["tcp"], source="127.0.0.2")
+        peer.send(mqtt.connect(unique("rate")))
+        try:
+            seen["let in" if peer.next()[0] == 0x20 else "refused"] += 1
+        except OSError:
+            seen["closed at once"] += 1
+        peer.close()
+    return seen
+
+
+@attack(
+    "login flood: wrong passwords (argon2id), 1,500 at a time, and now and then the right one",
+    "`auth-threads`, which are not the shards; `auth-queue` (0x88)",
+    6,
+    settings='password-file = "{dir}/passwords"\nallow-anonymous = true\n',
+)
+def login_flood(ports, until):
+    seen, selector = Counter(), selectors.DefaultSelector()
+
+    def begin():
+        link = socket.socket()
+        link.setblocking(False)
+        link.connect_ex(("127.0.0.1", ports["tcp"]))
+        selector.register(link, selectors.EVENT_WRITE)
+
+    for _ in range(1500):
+        begin()
+    number = 0
+    while time.monotonic() < until:
+        for key, mask in selector.select(0.1):
+            link = key.fileobj
+            try:
+                if mask & selectors.EVENT_WRITE:
+                    number += 1
+                    # The broker is made with this user and another password.
+                    password = "right" if number % 100 == 0 else "wrong"
+                    link.send(mqtt.connect(f"login-{number}", user=("ann", password)))
+                    selector.modify(link, selectors.EVENT_READ)
+                    continue
+                answer = link.recv(100)
+                seen[f"CONNACK 0x{answer[3]:02x}" if answer[:1] == b"\x20" else "closed"] += 1
+            except BlockingIOError:
+                continue
+            except OSError:
+                seen["closed"] += 1
             selector.unregister(link)
             link.close()
             begin()

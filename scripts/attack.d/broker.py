@@ -55,6 +55,10 @@ class Broker:
 
     def __enter__(self) -> "Broker":
         self.directory = tempfile.TemporaryDirectory(prefix="attacked-")
+        if "password-file" in self.config:
+            passwords = Path(self.directory.name) / "passwords"
+            passwords.touch(0o600)
+            subprocess.run([self.program, "passwd", "-b", passwords, "ann", "right"], check=True)
         self.ports = {name: free_port() for name in ("tcp", "proxy", "tls", "websocket")}
         file = Path(self.directory.name) / "ringmq.toml"
         file.write_text(self.config.format(keys=self.keys, dir=self.directory.name, **self.ports))

@@ -150,8 +150,10 @@ def verdict(data: bytes) -> str:
 class Peer:
     """One blocking connection that says anything."""
 
-    def __init__(self, port: int, context=None, receive_buffer=None, timeout=20):
+    def __init__(self, port: int, context=None, receive_buffer=None, timeout=20, source=None):
         link = socket.socket()
+        if source:
+            link.bind((source, 0))
         if receive_buffer:
             link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         link.settimeout(timeout)
