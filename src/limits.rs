@@ -12,7 +12,7 @@ pub const MAX_FILTER_COST: usize = 64 * 1024 * 1024;
 pub const MAX_INFLIGHT_BYTES: usize = 64 * 1024 * 1024;
 
 /// What a level of a filter costs beside its text: its node in a tree.
-const LEVEL_COST: usize = 64;
+pub const LEVEL_COST: usize = 64;
 
 /// Bytes that a filter costs, about.
 pub fn filter_cost(filter: &str) -> usize {

@@ -25,6 +25,17 @@ pub enum InterestChange {
     },
 }
 
+impl InterestChange {
+    /// The filter that it is about.
+    pub fn filter(&self) -> &str {
+        match self {
+            InterestChange::Add(filter)
+            | InterestChange::Remove(filter)
+            | InterestChange::Group { filter, .. } => filter,
+        }
+    }
+}
+
 /// Filters and the shards that have subscribers to them.
 pub struct Interest {
     keys: Keys,

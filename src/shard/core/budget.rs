@@ -2,7 +2,9 @@
 //! match very many filters or go to very many subscribers. What is beyond the bound waits for a later turn, and its
 //! connection is not read meanwhile, so that everybody else is served in between.
 use super::Core;
+use crate::limits::LEVEL_COST;
 use crate::router::Route;
+use crate::session::subscriptions::Subscriptions;
 use crate::time::Time;
 
 /// Work done for one piece of input, or for the envelopes of one shard in a turn. The unit is a plain delivery. What
@@ -17,8 +19,10 @@ const ACKNOWLEDGED: u64 = 4;
 const QUEUED: u64 = 12;
 /// Work of one copy for a group of a shared subscription.
 const SHARED: u64 = 8;
-/// Work of a filter that is subscribed to or given up.
-const FILTER: u64 = 16;
+/// Work of a level of a filter that is subscribed to or given up.
+const LEVEL: u64 = 8;
+/// Work for filters of one list after which the rest of it waits for a later turn, however few they were.
+const LIST: u64 = WORK_AT_ONCE / 4;
 
 impl Core {
     /// From here on there is [`WORK_AT_ONCE`] to do.
@@ -51,9 +55,14 @@ impl Core {
         self.work += QUEUED;
     }
 
-    /// So many filters were subscribed to or given up, here or on another shard.
-    pub(super) fn spend_filters(&mut self, filters: usize) {
-        self.work += FILTER * filters as u64;
+    /// A filter was subscribed to or given up, here or on another shard.
+    pub(super) fn spend_filter(&mut self, filter: &str) {
+        self.work += LEVEL * (1 + memchr::memchr_iter(b'/', filter.as_bytes()).count() as u64);
+    }
+
+    /// Whether enough was done for a list of filters since `before` ([`Core::work_done`]).
+    pub(super) fn is_list_spent(&self, before: u64) -> bool {
+        self.work_done() - before >= LIST
     }
 
     /// Notes what so many messages along a route turned out to cost since `before` ([`Core::work_done`]).
@@ -91,6 +100,11 @@ impl Core {
             }
         }
     }
+}
+
+/// Whether as much is done at once as it takes to give these up.
+pub(super) fn is_short(subscriptions: &Subscriptions) -> bool {
+    LEVEL * (subscriptions.cost() / LEVEL_COST) as u64 <= LIST
 }
 
 /// Work of one plain message along a route.

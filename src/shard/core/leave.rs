@@ -1,6 +1,7 @@
 //! The end of a session's subscriptions. A session can have very many, so that a long list leaves the router piece by piece,
 //! with everybody else's packets in between.
 use super::Core;
+use super::budget::is_short;
 use crate::session::Session;
 use crate::time::Time;
 use crate::topic::parse_shared;
@@ -27,7 +28,7 @@ impl Core {
     /// their way to it.
     pub(super) fn take_session(&mut self, now: Time, slot: u32) -> Session {
         let subscriptions = std::mem::take(&mut self.sessions[slot as usize].subscriptions);
-        if subscriptions.len() <= self.limits.filters_at_once {
+        if subscriptions.len() <= self.limits.filters_at_once && is_short(&subscriptions) {
             self.cancel_scans(slot);
             self.withdraw_all(now, slot, subscriptions.into_filters());
             return self.sessions.remove(slot as usize);
@@ -56,7 +57,9 @@ impl Core {
             return;
         }
         let mut leaving = self.leaving.pop_front().expect("just seen");
-        self.withdraw_all(now, leaving.session, leaving.filters.by_ref().take(self.limits.filters_at_once));
+        let before = self.work_done();
+        let filters = leaving.filters.by_ref().take(self.limits.filters_at_once);
+        self.withdraw_while(now, leaving.session, filters, |core| !core.is_list_spent(before));
         if leaving.len() > 0 {
             self.leaving.push_back(leaving);
         } else {
@@ -65,11 +68,25 @@ impl Core {
     }
 
     fn withdraw_all(&mut self, now: Time, session: u32, filters: impl Iterator<Item = Box<str>>) {
+        self.withdraw_while(now, session, filters, |_| true);
+    }
+
+    /// Withdraws one filter after the other until there is none or `goes_on` says no.
+    fn withdraw_while(
+        &mut self,
+        now: Time,
+        session: u32,
+        mut filters: impl Iterator<Item = Box<str>>,
+        goes_on: impl Fn(&Core) -> bool,
+    ) {
         let mut changes = Vec::new();
-        for filter in filters {
-            self.spend_filters(1);
+        while let Some(filter) = filters.next() {
+            self.spend_filter(&filter);
             self.cancel_scan_of(session, &filter);
             changes.extend(self.withdraw(now, session, &filter));
+            if !goes_on(self) {
+                break;
+            }
         }
         self.announce(changes);
     }

@@ -117,12 +117,16 @@ impl Core {
         let is_v5 = self.connections[slot as usize].is_v5();
         let announcement = self.announcements.last + 1;
         let mut changes = Vec::new();
+        let before = self.work_done();
         for filter in filters.by_ref().take(self.limits.filters_at_once) {
-            self.spend_filters(1);
+            self.spend_filter(filter.filter);
             match self.subscribe(now, slot, &filter, id, announcement, &mut waiting, &mut changes) {
                 Ok(qos) => waiting.reasons.push(qos as u8),
                 // [MQTT-3.9.3-2] of 3.1.1 knows one failure.
                 Err(reason) => waiting.reasons.push(if is_v5 { reason.code() } else { 0x80 }),
+            }
+            if self.is_list_spent(before) {
+                break;
             }
         }
         // Without a change it is a question only: whether what was retained before is where a scan finds it.
@@ -274,8 +278,8 @@ impl Core {
 
     /// Another shard announces; the answer waits for the retained publishes that were sent off before.
     pub(super) fn handle_announcement(&mut self, now: Time, from: ShardId, announcement: Announcement) {
-        self.spend_filters(announcement.changes.len());
         for change in &announcement.changes {
+            self.spend_filter(change.filter());
             self.router.apply(from, change);
             if let InterestChange::Group { share, filter, .. } = change {
                 self.unload_group(now, share, filter);
@@ -328,20 +332,14 @@ impl Core {
     ) -> Flow {
         let session = self.connections[slot as usize].session;
         let mut changes = Vec::new();
+        let before = self.work_done();
         for filter in filters.by_ref().take(self.limits.filters_at_once) {
-            self.spend_filters(1);
-            if !self.may_unsubscribe(now, slot, filter) {
-                reasons.push(ReasonCode::NotAuthorized.code());
-                continue;
-            }
-            let existed = self.sessions[session as usize].subscriptions.remove(filter).is_some();
-            if existed {
-                self.store_unsubscription(session, filter);
-                self.cancel_scan_of(session, filter);
-                changes.extend(self.withdraw(now, session, filter));
-            }
-            let reason = if existed { ReasonCode::Success } else { ReasonCode::NoSubscriptionExisted };
+            self.spend_filter(filter);
+            let reason = self.unsubscribe(now, slot, session, filter, &mut changes);
             reasons.push(reason.code());
+            if self.is_list_spent(before) {
+                break;
+            }
         }
         self.announce(changes);
         if !filters.rest().is_empty() {
@@ -352,6 +350,27 @@ impl Core {
         let unsuback = UnsubAck::new(packet_id, &reasons);
         self.write(slot, PacketType::UnsubAck, |version, out| unsuback.encode(version, out));
         Flow::Continue
+    }
+
+    /// One filter of an UNSUBSCRIBE ([MQTT-3.10.4-1]).
+    fn unsubscribe(
+        &mut self,
+        now: Time,
+        slot: u32,
+        session: u32,
+        filter: &str,
+        changes: &mut Vec<InterestChange>,
+    ) -> ReasonCode {
+        if !self.may_unsubscribe(now, slot, filter) {
+            return ReasonCode::NotAuthorized;
+        }
+        if self.sessions[session as usize].subscriptions.remove(filter).is_none() {
+            return ReasonCode::NoSubscriptionExisted;
+        }
+        self.store_unsubscription(session, filter);
+        self.cancel_scan_of(session, filter);
+        changes.extend(self.withdraw(now, session, filter));
+        ReasonCode::Success
     }
 
     /// A subscription is gone from its session: takes it out of the router.
