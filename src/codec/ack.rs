@@ -41,7 +41,6 @@ impl<'a> Ack<'a> {
                 while let Some((property, value)) = section.next()? {
                     match property {
                         Property::ReasonString => ack.reason_string = Some(value.text),
-                        Property::User => {}
                         _ => not_in_table(property),
                     }
                 }

@@ -52,7 +52,6 @@ impl<'a> Auth<'a> {
                 Property::AuthenticationMethod => auth.method = Some(value.text),
                 Property::AuthenticationData => auth.data = Some(value.data),
                 Property::ReasonString => auth.reason_string = Some(value.text),
-                Property::User => {}
                 _ => not_in_table(property),
             }
         }

@@ -123,7 +123,6 @@ impl<'a> ConnAckProperties<'a> {
             Property::ServerReference => self.server_reference = Some(value.text),
             Property::AuthenticationMethod => self.authentication_method = Some(value.text),
             Property::AuthenticationData => self.authentication_data = Some(value.data),
-            Property::User => {}
             _ => not_in_table(property),
         }
     }

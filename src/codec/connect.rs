@@ -219,7 +219,6 @@ impl<'a> ConnectProperties<'a> {
             Property::RequestProblemInformation => self.request_problem_information = value.flag(),
             Property::AuthenticationMethod => self.authentication_method = Some(value.text),
             Property::AuthenticationData => self.authentication_data = Some(value.data),
-            Property::User => {}
             _ => not_in_table(property),
         }
     }

@@ -55,7 +55,6 @@ impl<'a> Disconnect<'a> {
                 Property::SessionExpiryInterval => self.session_expiry = Some(value.number),
                 Property::ReasonString => self.reason_string = Some(value.text),
                 Property::ServerReference => self.server_reference = Some(value.text),
-                Property::User => {}
                 _ => not_in_table(property),
             }
         }

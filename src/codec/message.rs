@@ -67,7 +67,6 @@ impl<'a> MessageProperties<'a> {
                 self.response_topic = Some(value.text);
             }
             Property::CorrelationData => self.correlation_data = Some(value.data),
-            Property::User => {}
             _ => return Ok(false),
         }
         Ok(true)

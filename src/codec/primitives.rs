@@ -113,6 +113,9 @@ impl<'a> Reader<'a> {
     #[inline]
     pub fn string(&mut self) -> Result<&'a str, DecodeError> {
         let bytes = self.binary()?;
+        if bytes.is_empty() {
+            return Ok("");
+        }
         if memchr::memchr(0, bytes).is_some() {
             return Err(DecodeError::NulInString);
         }

@@ -167,23 +167,28 @@ impl<'a> Section<'a> {
         self.reader.is_empty()
     }
 
-    /// The next property, checked against the table; `None` at the end.
+    /// The next property, checked against the table; `None` at the end. User properties are checked and passed over: they
+    /// are taken together at the end ([`Section::user_properties`]).
     pub(super) fn next(&mut self) -> Result<Option<(Property, Value<'a>)>, DecodeError> {
-        if self.reader.is_empty() {
-            return Ok(None);
+        while !self.reader.is_empty() {
+            // Identifiers are variable byte integers, but none of more than one byte exists.
+            let id = self.reader.u8()?;
+            let property = Property::from_id(id).ok_or(DecodeError::UnknownProperty { id })?;
+            if property.places() & self.place == 0 {
+                return Err(DecodeError::PropertyNotAllowed { id });
+            }
+            let bit = 1 << id;
+            if self.seen & bit != 0 && property.repeats() & self.place == 0 {
+                return Err(DecodeError::DuplicateProperty { id });
+            }
+            self.seen |= bit;
+            if property != Property::User {
+                return Ok(Some((property, read_value(&mut self.reader, property)?)));
+            }
+            self.reader.string()?;
+            self.reader.string()?;
         }
-        // Identifiers are variable byte integers, but none of more than one byte exists.
-        let id = self.reader.u8()?;
-        let property = Property::from_id(id).ok_or(DecodeError::UnknownProperty { id })?;
-        if property.places() & self.place == 0 {
-            return Err(DecodeError::PropertyNotAllowed { id });
-        }
-        let bit = 1 << id;
-        if self.seen & bit != 0 && property.repeats() & self.place == 0 {
-            return Err(DecodeError::DuplicateProperty { id });
-        }
-        self.seen |= bit;
-        Ok(Some((property, read_value(&mut self.reader, property)?)))
+        Ok(None)
     }
 
     /// The section's bytes, if `property` was read at least once; else nothing.
@@ -233,6 +238,15 @@ fn read_value<'a>(reader: &mut Reader<'a>, property: Property) -> Result<Value<'
     if valid { Ok(value) } else { Err(DecodeError::PropertyValue { id: property as u8 }) }
 }
 
+/// Goes over a value that was already checked; its number, if it is one.
+fn skip_value(reader: &mut Reader<'_>, property: Property) -> Result<u32, DecodeError> {
+    match property.kind() {
+        Kind::Text | Kind::Data => reader.binary().map(|_| 0),
+        Kind::Pair => reader.binary().and_then(|_| reader.binary()).map(|_| 0),
+        _ => read_value(reader, property).map(|value| value.number),
+    }
+}
+
 /// Walks over properties that were already checked: property, its number if it has one, and all its bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Walk<'a> {
@@ -254,8 +268,8 @@ impl<'a> Iterator for Walk<'a> {
         }
         let before = self.reader.rest();
         let property = Property::from_id(self.reader.u8().expect(CHECKED)).expect(CHECKED);
-        let value = read_value(&mut self.reader, property).expect(CHECKED);
-        Some((property, value.number, &before[..before.len() - self.reader.rest().len()]))
+        let number = skip_value(&mut self.reader, property).expect(CHECKED);
+        Some((property, number, &before[..before.len() - self.reader.rest().len()]))
     }
 }
 
@@ -287,11 +301,21 @@ impl<'a> UserProperties<'a> {
     }
     /// Appends them, in order, without a length.
     pub(super) fn write(&self, out: &mut dyn Sink) {
+        // Where one stands behind the other they are written together.
+        let (mut from, mut to) = (0, 0);
+        let mut at = 0;
         for (property, _, bytes) in Walk::new(self.raw) {
+            let is_next = at == to;
             if property == Property::User {
-                out.put(bytes);
+                if !is_next {
+                    out.put(&self.raw[from..to]);
+                    from = at;
+                }
+                to = at + bytes.len();
             }
+            at += bytes.len();
         }
+        out.put(&self.raw[from..to]);
     }
 }
 

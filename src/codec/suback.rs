@@ -110,7 +110,6 @@ fn read_properties<'a>(
     while let Some((property, value)) = section.next()? {
         match property {
             Property::ReasonString => reason_string = Some(value.text),
-            Property::User => {}
             _ => not_in_table(property),
         }
     }

@@ -101,7 +101,6 @@ impl<'a> Subscribe<'a> {
             while let Some((property, value)) = section.next()? {
                 match property {
                     Property::SubscriptionIdentifier => subscription_id = Some(value.number),
-                    Property::User => {}
                     _ => not_in_table(property),
                 }
             }

@@ -1,7 +1,7 @@
 //! UNSUBSCRIBE: topic filters to give up.
 use super::packet::encode_packet;
 use super::primitives::{Reader, write_string, write_u16};
-use super::properties::{Place, Property, Section, not_in_table, write_section};
+use super::properties::{Place, Section, not_in_table, write_section};
 use super::{DecodeError, Frame, PacketType, UserProperties, Version};
 
 /// UNSUBSCRIBE.
@@ -29,11 +29,8 @@ impl<'a> Unsubscribe<'a> {
         let mut user_properties = UserProperties::default();
         if version.is_v5() {
             let mut section = Section::decode(&mut reader, Place::Packet(PacketType::Unsubscribe))?;
-            while let Some((property, _)) = section.next()? {
-                match property {
-                    Property::User => {}
-                    _ => not_in_table(property),
-                }
+            if let Some((property, _)) = section.next()? {
+                not_in_table(property);
             }
             user_properties = section.user_properties();
         }

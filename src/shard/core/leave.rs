@@ -76,11 +76,11 @@ impl Core {
         &mut self,
         now: Time,
         session: u32,
-        mut filters: impl Iterator<Item = Box<str>>,
+        filters: impl Iterator<Item = Box<str>>,
         goes_on: impl Fn(&Core) -> bool,
     ) {
         let mut changes = Vec::new();
-        while let Some(filter) = filters.next() {
+        for filter in filters {
             self.spend_filter(&filter);
             self.cancel_scan_of(session, &filter);
             changes.extend(self.withdraw(now, session, &filter));
