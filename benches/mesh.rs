@@ -1,6 +1,7 @@
 //! What does it cost to send something from one shard to another?
 use divan::{Bencher, counter::ItemsCount};
-use ringmq::shard::mesh::{Weighed, mesh};
+use ringmq::shard::envelope::Weighed;
+use ringmq::shard::mesh::mesh;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -6,7 +6,6 @@ use crate::router::InterestChange;
 use crate::session::message::{Message, SessionKey};
 use crate::session::outgoing::GroupKey;
 use crate::shard::core::ConnId;
-use crate::shard::mesh::Weighed;
 use bytes::Bytes;
 use std::any::Any;
 use std::collections::VecDeque;
@@ -111,6 +110,12 @@ pub enum Envelope {
     WillsSent,
     /// A shard's counters, for `$SYS`.
     Counters(Box<Counters>),
+}
+
+/// What crosses a ring.
+pub trait Weighed {
+    /// Bytes that it keeps in memory, about; the same each time.
+    fn weight(&self) -> usize;
 }
 
 impl Weighed for Envelope {

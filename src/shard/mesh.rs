@@ -1,5 +1,6 @@
 //! The ways between shards: one single-producer single-consumer ring for every ordered pair, a doorbell for every
 //! shard, and a channel for commands from ordinary threads.
+use super::envelope::Weighed;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use rtrb::{Consumer, Producer, RingBuffer};
 use rustix::event::{EventfdFlags, eventfd};
@@ -20,12 +21,6 @@ pub const RING_BYTES: usize = 2 << 20;
 const DRAIN_AT_ONCE: usize = 256;
 /// Commands waiting for one shard; at the bound the sender is told.
 const MAX_COMMANDS: usize = 64;
-
-/// What crosses a ring.
-pub trait Weighed {
-    /// Bytes that it keeps in memory, about; the same each time.
-    fn weight(&self) -> usize;
-}
 
 /// What the two ends of a ring tell each other beside what is in it. Flow control only: the ring itself orders the rest.
 #[derive(Debug, Default)]
