@@ -256,9 +256,16 @@ impl Core {
         let session = scan.session;
         scan.is_waiting = false;
         // While the client is away nothing is kept: the part is asked for again.
-        if self.sessions[session as usize].connection.is_some() {
-            scan.parked = Some(part);
-            self.advance_scans(now, session);
+        if self.sessions[session as usize].connection.is_none() {
+            return;
+        }
+        let mut number = Some(part.scan);
+        scan.parked = Some(part);
+        // The end of one lets the next begin; the others wait for their own answers, or for room.
+        while let Some(ended) = number.filter(|number| self.advance_scan(now, *number)) {
+            debug_assert!(!self.scans.scans.contains_key(&ended));
+            let mut begun = self.scans.begun.range((session, 0)..=(session, u64::MAX));
+            number = begun.nth(SCANS_AT_ONCE - 1).map(|(_, number)| *number);
         }
     }
 
