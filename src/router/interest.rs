@@ -26,6 +26,11 @@ pub enum InterestChange {
 }
 
 impl InterestChange {
+    /// Bytes that it keeps in memory, about.
+    pub fn weight(&self) -> usize {
+        let share = if let InterestChange::Group { share, .. } = self { share.len() } else { 0 };
+        size_of::<InterestChange>() + share + self.filter().len()
+    }
     /// The filter that it is about.
     pub fn filter(&self) -> &str {
         match self {

@@ -58,11 +58,8 @@ pub struct Route {
     pub groups: Box<[u32]>,
     /// Other shards with subscribers.
     pub shards: ShardSet,
-    /// Work of one message along it (`shard::core::budget`), as it turned out last: on this shard, and on others where that
-    /// was much. 0 where it is not known.
+    /// Work of one message along it on this shard (`shard::core::budget`), as it turned out last; 0 where it is not known.
     pub work: Cell<u32>,
-    /// Likewise.
-    pub work_afar: Cell<u32>,
     generation: Cell<u64>,
     stale: Cell<bool>,
 }
@@ -98,7 +95,6 @@ impl Route {
             groups: groups.into(),
             shards,
             work: Cell::new(0),
-            work_afar: Cell::new(0),
             generation: Cell::new(0),
             stale: Cell::new(false),
         }

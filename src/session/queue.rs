@@ -8,7 +8,7 @@ const PAGE: usize = 64;
 /// Values in the order in which they were put in.
 #[derive(Debug)]
 pub struct Queue<T> {
-    /// None of them is empty; all but the first and the last are full.
+    /// None of them is empty.
     pages: VecDeque<VecDeque<T>>,
     len: usize,
 }

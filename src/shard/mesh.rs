@@ -261,7 +261,7 @@ impl<E: Weighed, C> Port<E, C> {
         for peer in self.relieved.drain(..) {
             let inbound = self.inbound[peer].as_ref().expect("something came from there");
             if inbound.gauge.is_awaited.load(Ordering::Relaxed)
-                && inbound.gauge.is_awaited.swap(false, Ordering::Relaxed)
+                && inbound.gauge.is_awaited.swap(false, Ordering::Acquire)
             {
                 self.doorbells[peer].ring();
             }
@@ -276,12 +276,13 @@ impl<E: Weighed, C> Port<E, C> {
     /// Announces that this shard will sleep; false when it must not because something was left for it meanwhile.
     /// `blocked`: peers whose ring was full when something was to be pushed.
     pub fn fall_asleep(&mut self, blocked: &[usize]) -> bool {
-        for &peer in blocked {
-            let out = self.outbound[peer].as_ref().expect("a shard does not send to itself");
-            out.gauge.is_awaited.store(true, Ordering::Relaxed);
-        }
         let sleeping = &self.doorbells[self.shard].sleeping;
         sleeping.store(true, Ordering::Relaxed);
+        // Whoever takes such a flag away finds us asleep: it must not be lost on one who only is about to be.
+        for &peer in blocked {
+            let out = self.outbound[peer].as_ref().expect("a shard does not send to itself");
+            out.gauge.is_awaited.store(true, Ordering::Release);
+        }
         fence(Ordering::SeqCst);
         let found = self.has_mail(blocked);
         if found {

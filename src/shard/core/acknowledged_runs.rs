@@ -37,7 +37,7 @@ impl Core {
         }
         let Limits { max_packet, max_qos, receive_maximum, .. } = self.profiles[connection.profile].limits;
         let run = cut_acknowledged_run(bytes, v5, max_packet, topic)?;
-        let mut run = run.split(self.most_at_once(route, true)).0;
+        let mut run = run.split(self.most_at_once(slot, route, true)).0;
         if run.qos as u8 > max_qos {
             return None;
         }

@@ -35,6 +35,12 @@ impl Core {
         self.work_done() >= self.work_until
     }
 
+    /// There is no room for what further input causes.
+    pub(super) fn lacks_room(&mut self) -> bool {
+        self.is_crowded = self.is_crowded && !self.wants_input();
+        self.is_crowded
+    }
+
     /// Work done so far.
     pub(super) fn work_done(&self) -> u64 {
         self.work + STEP * self.router.steps()
@@ -71,8 +77,8 @@ impl Core {
     }
 
     /// How many messages along a route may be done at once.
-    pub(super) fn most_at_once(&self, route: &Route, is_acknowledged: bool) -> usize {
-        let known = route.work.get().max(route.work_afar.get());
+    pub(super) fn most_at_once(&mut self, slot: u32, route: &Route, is_acknowledged: bool) -> usize {
+        let known = route.work.get().max(self.work_afar(slot));
         (WORK_AT_ONCE / (weight(route) * each(is_acknowledged)).max(known.into())).max(1) as usize
     }
 

@@ -353,7 +353,7 @@ impl Core {
             return None;
         }
         let share = self.limits.max_sessions.div_ceil(usize::from(self.shards));
-        if self.sessions.len() >= share {
+        if self.counters.sessions as usize >= share {
             return None;
         }
         self.sessions_made += 1;

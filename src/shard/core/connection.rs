@@ -93,6 +93,8 @@ pub(super) struct Extras {
     pub retries: u8,
     /// Other shards that have not come as far as it has published.
     pub marks: u8,
+    /// Work of one of its messages on another shard that told of it.
+    pub work_afar: u32,
     /// What it takes up, where that is bounded.
     pub seats: Option<Box<Seats>>,
 }
@@ -115,6 +117,7 @@ impl Extras {
             wait,
             retries: _,
             marks: _,
+            work_afar: _,
             seats,
         } = self;
         origin.is_none()

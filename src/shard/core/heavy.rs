@@ -75,8 +75,7 @@ impl Core {
         };
         let Some(session) = self.sessions.get(connection.session as usize) else { return false };
         let Some(work) = self.heavy.publishers.remove(&session.key) else { return false };
-        // Its messages go there in such pieces from now on that each can be done at once.
-        route.work_afar.set(work);
+        self.connections[slot as usize].extras().work_afar = work;
         self.heavy.misses = 0;
         let conn = self.id(slot);
         let mut marks = 0;
@@ -87,6 +86,15 @@ impl Core {
         self.connections[slot as usize].extras().marks = marks;
         self.hold(slot, [rest, &[]]);
         true
+    }
+
+    /// Work of one message of a connection on other shards, as far as they told of it: what it sends next is cut into such
+    /// pieces that each can be done at once. It is told of again if it is still so.
+    pub(super) fn work_afar(&mut self, slot: u32) -> u32 {
+        let Some(extras) = &mut self.connections[slot as usize].extras else { return 0 };
+        let work = extras.work_afar;
+        extras.work_afar /= 2;
+        work
     }
 
     /// Everything that was sent before is done.
@@ -115,7 +123,7 @@ mod tests {
     use crate::limits::Limits;
     use crate::limits::profiles::Profiles;
     use crate::shard::core::connection::Phase;
-    use crate::shard::core::{CloseCause, CoreConfig};
+    use crate::shard::core::{CloseCause, CoreConfig, OUTBOX_BYTES};
     use crate::time::Time;
     use std::sync::Arc;
 
@@ -190,8 +198,7 @@ mod tests {
         }
     }
 
-    #[test]
-    fn who_gives_another_shard_much_work_waits_for_it_and_others_do_not() {
+    fn cores() -> [Core; 2] {
         let profiles =
             Profiles::from(Limits { sys_interval_ms: 0, max_subscriptions: usize::MAX, ..Limits::default() });
         let (limits, policy) = (Arc::new(profiles), Arc::default());
@@ -202,7 +209,12 @@ mod tests {
             limits: limits.clone(),
             policy: Arc::clone(&policy),
         };
-        let mut cores = [0, 1].map(|shard| Core::new(config(shard), NOW));
+        [0, 1].map(|shard| Core::new(config(shard), NOW))
+    }
+
+    #[test]
+    fn who_gives_another_shard_much_work_waits_for_it_and_others_do_not() {
+        let mut cores = cores();
         let subscriber = client(&mut cores, 1, "s");
         let mut filters = Vec::new();
         for number in 0..1 << LEVELS {
@@ -248,5 +260,46 @@ mod tests {
         cores[0].heavy.publishers = [(SessionKey(99), 1)].into();
         (0..=MISSES).for_each(|_| assert!(!cores[0].awaits_others(light.slot, &[])));
         assert!(cores[0].heavy.publishers.is_empty());
+    }
+
+    #[test]
+    fn few_bytes_do_not_fill_the_way_to_another_shard_beyond_its_bound() {
+        let mut cores = cores();
+        let subscriber = client(&mut cores, 1, "s");
+        let subscribe = packet(0x82, &[vec![0, 1], text("#"), vec![0]].concat());
+        cores[1].handle_bytes(NOW, subscriber, &subscribe);
+        cross(&mut cores);
+        // A message for all is a few bytes with an alias, and a topic of many on the way.
+        let publisher = client_5(&mut cores);
+        let topic = text(&"t".repeat(60_000));
+        let first = packet(0x30, &[topic, vec![3, 0x23, 0, 1]].concat());
+        let again = packet(0x30, &[0, 0, 3, 0x23, 0, 1]);
+        cores[0].handle_bytes(NOW, publisher, &first);
+        let count = 64 * 1024 / again.len();
+        cores[0].handle_bytes(NOW, publisher, &again.repeat(count));
+        let weight = cores[0].outbox(1).weight();
+        assert!(!cores[0].wants_input() && weight < OUTBOX_BYTES + 2 * 64 * 1024, "{weight}");
+        // The others follow.
+        let sent: usize = cross(&mut cores).into_iter().sum();
+        assert_eq!(sent, 1 + count);
+        // Filters that are told to another shard weigh what they are.
+        let long = text(&format!("{}/+", "x".repeat(60_000)));
+        cores[0].handle_bytes(NOW, publisher, &packet(0x82, &[vec![0, 2, 0], long, vec![0]].concat()));
+        assert!(cores[0].outbox(1).weight() > 60_000);
+    }
+
+    /// A client of version 5 at home on shard 0.
+    fn client_5(cores: &mut [Core]) -> ConnId {
+        for number in 0.. {
+            let conn = cores[0].handle_accept(NOW, Origin::default()).expect("room");
+            let id = text(&format!("p{number}"));
+            let connect = [&[0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 0, 0][..], &id].concat();
+            cores[0].handle_bytes(NOW, conn, &packet(0x10, &connect));
+            cross(cores);
+            if cores[0].is_live(conn) {
+                return conn;
+            }
+        }
+        unreachable!("half of all ids are at home on each shard")
     }
 }

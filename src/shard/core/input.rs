@@ -66,7 +66,7 @@ impl Core {
             if self.throttle(now, slot, bytes) {
                 return;
             }
-            if self.is_spent() {
+            if self.is_spent() || self.lacks_room() {
                 return self.put_off_input(slot, bytes);
             }
             if let Some(used) = self.receive_run(now, slot, bytes) {
@@ -130,7 +130,7 @@ impl Core {
         let is_lone = route.direct.len() == 1 || self.lent(bytes).is_some();
         let most = if is_here && is_lone { most } else { most.min(SHARE_FROM as u32) };
         let run = cut_run(bytes, self.connections[slot as usize].is_v5(), most, topic)?;
-        let run = run.split(self.most_at_once(&route, false)).0;
+        let run = run.split(self.most_at_once(slot, &route, false)).0;
         self.publish_run(now, slot, &route, &run);
         Some(run.bytes.len())
     }

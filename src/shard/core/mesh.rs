@@ -28,6 +28,7 @@ impl Core {
             | Envelope::Counters(_) => self.counters.envelopes_control += 1,
         }
         self.outboxes[usize::from(to)].push_back(envelope);
+        self.is_crowded |= !self.takes_more(&self.outboxes[usize::from(to)]);
     }
 
     /// The other shards.

@@ -263,6 +263,8 @@ pub struct Core {
     /// Work done so far, beside the steps of the router, and up to where it may go on now; see [`budget`].
     work: u64,
     work_until: u64,
+    /// Some outbox may have no room: set when that is seen, until it is looked for.
+    is_crowded: bool,
     /// Connections whose input waits for a later turn.
     put_off: VecDeque<ConnId>,
     heavy: heavy::Heavy,
@@ -309,6 +311,7 @@ impl Core {
             store: None,
             work: 0,
             work_until: 0,
+            is_crowded: false,
             put_off: VecDeque::new(),
             heavy: heavy::Heavy::new(shards),
             leaving: VecDeque::new(),
@@ -414,7 +417,7 @@ impl Core {
         }
         self.answer_put_off(now);
         self.settle(now);
-        self.leave_further(now);
+        self.leave_further(now, self.limits.filters_at_once);
         self.go_on_with_input(now);
     }
 
@@ -471,9 +474,11 @@ impl Core {
 
     /// False while an outbox is over its mark, or too much waits to be stored: the shell leaves received bytes unread, but goes on with everything else.
     pub fn wants_input(&self) -> bool {
-        let has_room =
-            |outbox: &Outbox| outbox.len() < self.limits.overflow_mark && outbox.weight() < OUTBOX_BYTES;
-        self.outboxes.iter().all(has_room) && !self.is_store_behind()
+        self.outboxes.iter().all(|outbox| self.takes_more(outbox)) && !self.is_store_behind()
+    }
+
+    fn takes_more(&self, outbox: &Outbox) -> bool {
+        outbox.len() < self.limits.overflow_mark && outbox.weight() < OUTBOX_BYTES
     }
 
     /// True once a shutdown is finished.

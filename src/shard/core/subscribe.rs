@@ -117,7 +117,7 @@ impl Core {
         let is_v5 = self.connections[slot as usize].is_v5();
         let announcement = self.announcements.last + 1;
         let mut changes = Vec::new();
-        let before = self.work_done();
+        let (before, answered) = (self.work_done(), waiting.reasons.len());
         for filter in filters.by_ref().take(self.limits.filters_at_once) {
             self.spend_filter(filter.filter);
             match self.subscribe(now, slot, &filter, id, announcement, &mut waiting, &mut changes) {
@@ -133,6 +133,7 @@ impl Core {
         if waiting.number == announcement || !changes.is_empty() {
             self.send_announcement(changes);
         }
+        self.leave_further(now, waiting.reasons.len() - answered);
         if !filters.rest().is_empty() {
             let filters = part_of(whole, filters.rest());
             return self.finish_later(slot, Unfinished::Subscribe { filters, id, waiting });
@@ -155,7 +156,7 @@ impl Core {
         let extras = self.connections[slot as usize].extras();
         extras.unfinished = Some(Box::new(unfinished));
         // What was answered about its filters holds until it is done.
-        extras.asked = extras.asked.max(1);
+        extras.asked = extras.asked.max(u16::from(self.asks));
         self.put_off.push_back(self.id(slot));
         Flow::Later
     }
@@ -258,9 +259,11 @@ impl Core {
     }
 
     /// Tells the other shards what this one is interested in.
-    pub(super) fn announce(&mut self, changes: Vec<InterestChange>) {
-        if !changes.is_empty() {
+    pub(super) fn announce(&mut self, mut changes: Vec<InterestChange>) {
+        while !changes.is_empty() {
+            let rest = changes.split_off(changes.len().min(self.limits.filters_at_once));
             self.send_announcement(changes);
+            changes = rest;
         }
     }
 
