@@ -280,7 +280,11 @@ impl Core {
             Some(PacketType::Publish) => {
                 let publish = Publish::decode(frame, version)?;
                 self.counters.packets_received[PacketType::Publish as usize] += 1;
-                Ok(Some(self.handle_publish(now, slot, &publish, whole)))
+                let flow = self.handle_publish(now, slot, &publish, whole);
+                // One that waits is counted when it comes again.
+                let is_again = flow == Flow::Again;
+                self.counters.packets_received[PacketType::Publish as usize] -= u64::from(is_again);
+                Ok(Some(flow))
             }
             Some(PacketType::PubAck) => {
                 let ack = Ack::decode(PacketType::PubAck, frame, version)?;
