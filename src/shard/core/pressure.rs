@@ -194,9 +194,11 @@ impl Core {
         Some(self.refuse_publish(now, slot, publish, ReasonCode::QuotaExceeded))
     }
 
-    /// Whether a retained message cannot be kept. The broker's own are few.
+    /// Whether a retained message cannot be kept. The broker's own are few. One at QoS 1 or 2 was asked about by its
+    /// publisher's shard, which has acknowledged it and may have heard later than this one; and a will was kept before.
     pub(super) fn is_no_room_for(&mut self, message: &Message) -> bool {
-        let is_refused = self.memory.is_full() && message.publisher != SessionKey::BROKER;
+        let is_acknowledged = message.qos > QoS::AtMostOnce;
+        let is_refused = self.memory.is_full() && !is_acknowledged && message.publisher != SessionKey::BROKER;
         self.counters.refused_for_memory += u64::from(is_refused);
         is_refused
     }

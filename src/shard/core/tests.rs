@@ -1,5 +1,6 @@
 //! Promises of the core that a client could break once, each as the shortest way to break it.
 mod logins;
+mod pressure;
 
 use super::*;
 use crate::auth::Methods;
