@@ -8,6 +8,7 @@ use crate::auth::test_method::TestMethod;
 use crate::codec::Ack;
 use crate::limits::profiles::Profiles;
 use crate::limits::{Limits, QueuePolicy};
+use crate::memory::{Memory, Pressure};
 use crate::shard::core::{Action, CloseCause, Command, ConnId, Core, CoreConfig, ShardId};
 use crate::shard::envelope::Socket;
 use crate::time::Time;
@@ -17,6 +18,8 @@ use std::sync::Arc;
 pub(super) const PEERS: usize = 6;
 /// Rounds after which shards that still talk to each other would never stop.
 const MOST_ROUNDS: usize = 10_000;
+/// Milliseconds after which a shard hears again of memory that is short.
+const TOLD_AGAIN_MS: u64 = 1000;
 /// Longest session expiry, seconds.
 const EXPIRY: u32 = 4000;
 
@@ -25,7 +28,7 @@ fn limits(source: &mut Source<'_>) -> Limits {
     Limits {
         max_connections: 64,
         max_sessions: source.choose(&[16, 4]),
-        max_packet: source.choose(&[4096, 200]),
+        max_packet: source.choose(&[4096, 200, 100_000]),
         receive_maximum: source.choose(&[3, 1, u16::MAX]),
         max_inflight: source.choose(&[4, 1, 100]),
         topic_alias_maximum: 4,
@@ -58,6 +61,8 @@ pub(super) struct Broker {
     max_packet: u32,
     now: Time,
     is_shut_down: bool,
+    /// By shard: what it was told last.
+    memory: Vec<Memory>,
 }
 
 impl Broker {
@@ -80,7 +85,9 @@ impl Broker {
             Core::new(config, now)
         };
         let cores = (0..shards).map(core).collect();
-        Broker { cores, peers: Default::default(), max_packet: limits.max_packet, now, is_shut_down: false }
+        let (peers, max_packet, is_shut_down) = (Default::default(), limits.max_packet, false);
+        let memory = vec![Memory::default(); usize::from(shards)];
+        Broker { cores, peers, max_packet, now, is_shut_down, memory }
     }
 
     fn core(&mut self, shard: ShardId) -> &mut Core {
@@ -215,12 +222,23 @@ impl Broker {
                     is_any = true;
                 }
             }
-            if !is_any {
+            if !is_any && !self.await_pause() {
                 self.end_turn();
                 return self.check_answers();
             }
         }
         panic!("the shards never come to rest");
+    }
+
+    /// Who is slowed down goes on when its time has come; whether anybody was.
+    fn await_pause(&mut self) -> bool {
+        let is_paused = self.peers.iter().flatten().any(|peer| peer.is_paused);
+        let due = self.cores.iter().map(Core::next_deadline).min().expect("there is a shard");
+        let is_any = is_paused && !self.is_shut_down && due != Time::NEVER;
+        if is_any {
+            self.pass(due.since(self.now));
+        }
+        is_any
     }
 
     /// Clients acknowledge what they have received, until nothing is on its way to any that can.
@@ -271,6 +289,10 @@ impl Broker {
     pub fn pass(&mut self, millis: u64) {
         self.now = self.now + millis;
         for shard in self.shards() {
+            let memory = self.memory[usize::from(shard)];
+            if millis >= TOLD_AGAIN_MS && memory.pressure != Pressure::None {
+                self.tell(shard, memory);
+            }
             self.catch_up(shard);
         }
     }
@@ -286,6 +308,20 @@ impl Broker {
             self.act(shard);
         }
         panic!("a deadline that has passed is always due");
+    }
+
+    /// The memory in use was looked at; the shards whose bits are set in `hear` hear of it.
+    pub fn press(&mut self, pressure: Pressure, hear: u8) {
+        for shard in self.shards().filter(|shard| hear >> shard & 1 == 1) {
+            self.tell(shard, Memory { pressure, ..Memory::default() });
+        }
+    }
+
+    fn tell(&mut self, shard: ShardId, memory: Memory) {
+        self.memory[usize::from(shard)] = memory;
+        let now = self.now;
+        self.core(shard).handle_command(now, Command::Memory(memory));
+        self.act(shard);
     }
 
     pub fn shut_down(&mut self) {

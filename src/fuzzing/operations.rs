@@ -3,9 +3,13 @@ use super::broker::{Broker, PEERS};
 use super::packets;
 use super::source::Source;
 use crate::codec::{Ack, Version};
+use crate::memory::Pressure;
 
 /// Milliseconds that pass at a time.
 const WAITS: [u64; 8] = [1, 8, 100, 1_000, 10_000, 60_000, 600_000, 4_000_000];
+/// What memory may ask for, and how often.
+const PRESSURES: [Pressure; 5] =
+    [Pressure::None, Pressure::Slow, Pressure::Closed, Pressure::Full, Pressure::Full];
 
 pub(super) fn run(bytes: &[u8]) {
     let mut source = Source::new(bytes);
@@ -31,6 +35,9 @@ fn step(source: &mut Source<'_>, broker: &mut Broker) {
         8 => broker.acknowledge(),
         9 => broker.deliver(number, source.choose(&[1, 2, 5, usize::MAX])),
         10 if source.one_in(16) => broker.shut_down(),
+        11 if source.one_in(4) => {
+            broker.press(source.choose(&PRESSURES), source.choose(&[255, 255, 1, 2, 6]))
+        }
         _ => say(source, broker, number),
     }
 }
@@ -61,6 +68,7 @@ fn say(source: &mut Source<'_>, broker: &mut Broker, number: usize) {
         18 => packets::disconnect(source, version, &mut out),
         19 => packets::auth(source, &mut out),
         20 => packets::ping(&mut out),
+        21 if source.one_in(2) => packets::begin(source, &mut out),
         _ => {
             if let Some((packet, id)) = peer.received.next_ack() {
                 Ack::new(id).encode(packet, version, &mut out);

@@ -162,6 +162,26 @@ pub(super) fn publish(source: &mut Source<'_>, version: Version, out: &mut Vec<u
     publish.encode(version, out);
 }
 
+/// A large packet that is not finished, or not soon.
+pub(super) fn begin(source: &mut Source<'_>, out: &mut Vec<u8>) {
+    let (length, begun) = source.choose(&[(5000, 4500), (70_000, 1), (70_000, 69_000)]);
+    let payload = vec![b'x'; length];
+    let publish = Publish {
+        dup: false,
+        qos: QoS::AtMostOnce,
+        retain: false,
+        topic: "a",
+        packet_id: 0,
+        topic_alias: None,
+        subscription_ids: SubscriptionIds::default(),
+        properties: MessageProperties::default(),
+        payload: &payload,
+    };
+    let before = out.len();
+    publish.encode(Version::V5, out);
+    out.truncate(before + begun);
+}
+
 /// What the fast path takes: the same plain message several times.
 pub(super) fn run(source: &mut Source<'_>, version: Version, out: &mut Vec<u8>) {
     let topic = source.choose(&TOPICS);
