@@ -29,6 +29,7 @@ mod rng;
 #[path = "simulation/scripts.rs"]
 mod scripts;
 
+use ringmq::metrics::Counters;
 use std::cell::Cell;
 
 /// Says which seed failed.
@@ -89,6 +90,24 @@ fn what_is_promised_is_kept_when_it_is_stored_and_queues_are_on_the_disk() {
         promises
     });
     assert!(read_back.get() > 0 || number("RINGMQ_SIM_SEED").is_some(), "nothing was read back");
+}
+
+#[test]
+fn what_is_promised_is_kept_when_memory_runs_short() {
+    let counted = Cell::new([0; 3]);
+    each_seed(40, |seed| {
+        let (promises, counters) = chaos::run_under_pressure(seed);
+        let Counters { slowed_for_memory, refused_for_memory, ended_for_memory, .. } = counters;
+        let [slowed, refused, ended] = counted.get();
+        counted.set([slowed + slowed_for_memory, refused + refused_for_memory, ended + ended_for_memory]);
+        promises
+    });
+    let counted = counted.get();
+    println!("{counted:?} times slowed down, refused and ended");
+    assert!(
+        !counted.contains(&0) || number("RINGMQ_SIM_SEED").is_some(),
+        "memory was never short: {counted:?}"
+    );
 }
 
 #[test]

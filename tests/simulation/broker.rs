@@ -4,8 +4,9 @@ use crate::rng::Rng;
 use bytes::Bytes;
 use ringmq::auth::Origin;
 use ringmq::limits::Limits;
+use ringmq::memory::{Memory, Pressure};
 use ringmq::metrics::Counters;
-use ringmq::shard::core::{Action, CloseCause, ConnId, Core, CoreConfig};
+use ringmq::shard::core::{Action, CloseCause, Command, ConnId, Core, CoreConfig};
 use ringmq::shard::envelope::{Envelope, Socket};
 use ringmq::shard::output::{MAX_SLICES, Output};
 use ringmq::store::recovered::Share;
@@ -39,6 +40,8 @@ pub struct Pipe {
     room: usize,
     /// The client reads no more, and what it is sent is thrown away.
     is_deaf: bool,
+    /// When the core closed it.
+    closed_at: Option<Time>,
 }
 
 /// One thing that can happen next.
@@ -54,6 +57,7 @@ enum Step {
     PollDirty(usize),
     Deadlines(usize),
     Store(disk::Step),
+    Tell(usize),
 }
 
 /// Shards, rings and pipes.
@@ -77,6 +81,8 @@ pub struct Broker {
     pub is_unbroken: bool,
     /// Where what must survive goes, if anything does.
     disk: Option<Disk>,
+    /// By shard: the memory in use, where it has not been told of it yet.
+    untold: Vec<Option<Memory>>,
     steps: Vec<Step>,
     /// Steps taken.
     pub taken: u64,
@@ -104,6 +110,7 @@ impl Broker {
             schedule,
             is_unbroken: false,
             disk: None,
+            untold: vec![None; shards],
             steps: Vec::new(),
             taken: 0,
         }
@@ -122,6 +129,16 @@ impl Broker {
         self.disk.as_ref().expect("a broker with a disk")
     }
 
+    /// The memory in use was looked at: each shard hears of it sooner or later, if nothing newer comes before.
+    pub fn press(&mut self, pressure: Pressure) {
+        self.untold.fill(Some(Memory { pressure, ..Memory::default() }));
+    }
+
+    /// Panics if a shard without clients and sessions has something left.
+    pub fn check_empty(&self) {
+        self.cores.iter().for_each(|core| core.audit().check_empty());
+    }
+
     /// How many shards there are.
     pub fn shards(&self) -> usize {
         self.cores.len()
@@ -130,7 +147,8 @@ impl Broker {
     /// A client connects and is accepted by `shard`; `room` is what fits into the way back, bytes.
     pub fn connect(&mut self, shard: usize, room: usize) -> usize {
         let (up, down) = (VecDeque::new(), VecDeque::new());
-        self.pipes.push(Pipe { place: Place::Backlog(shard), up, up_end: None, down, room, is_deaf: false });
+        let (place, up_end, is_deaf, closed_at) = (Place::Backlog(shard), None, false, None);
+        self.pipes.push(Pipe { place, up, up_end, down, room, is_deaf, closed_at });
         self.live.push(self.pipes.len() - 1);
         self.pipes.len() - 1
     }
@@ -174,6 +192,11 @@ impl Broker {
     /// The broker has closed the pipe and everything it sent was read.
     pub fn is_at_end(&self, pipe: usize) -> bool {
         matches!(self.pipes[pipe].place, Place::Closed) && self.pipes[pipe].down.is_empty()
+    }
+
+    /// When the broker closed the pipe, if it did: the client may notice later.
+    pub fn closed_at(&self, pipe: usize) -> Option<Time> {
+        self.pipes[pipe].closed_at
     }
 
     /// The shard the pipe's connection is on.
@@ -257,6 +280,9 @@ impl Broker {
             self.steps.extend(disk.steps().map(Step::Store));
         }
         for from in 0..cores.len() {
+            if self.untold[from].is_some() {
+                self.steps.push(Step::Tell(from));
+            }
             if self.unpolled[from] {
                 self.steps.push(Step::PollDirty(from));
             }
@@ -292,6 +318,11 @@ impl Broker {
                     self.cores[shard].handle_command(self.now, command);
                     self.after_input(shard);
                 }
+            }
+            Step::Tell(shard) => {
+                let memory = self.untold[shard].take().expect("it was not told");
+                self.cores[shard].handle_command(self.now, Command::Memory(memory));
+                self.after_input(shard);
             }
             Step::Deadlines(shard) => {
                 self.cores[shard].handle_deadlines(self.now);
@@ -454,6 +485,7 @@ impl Broker {
             Action::Close { .. } => {
                 self.by_conn.remove(&(shard, conn));
                 *place = Place::Lingering(self.cores[shard].take_output(conn));
+                self.pipes[number].closed_at = Some(self.now);
             }
             Action::Handoff { .. } => *place = Place::Leaving { shard, conn },
             Action::Pause { .. } => *is_read = false,

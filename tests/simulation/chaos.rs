@@ -6,6 +6,7 @@ use crate::oracle::Oracle;
 use crate::rng::Rng;
 use ringmq::codec::{QoS, ReasonCode, Version};
 use ringmq::limits::{Limits, QueuePolicy};
+use ringmq::memory::Pressure;
 use ringmq::metrics::Counters;
 use ringmq::router::Keys;
 use ringmq::shard::core::CloseCause;
@@ -47,6 +48,13 @@ const RETAINED_FILTERS: [Filter; 4] = [
 const SMALL_PACKET: u32 = 150;
 /// Payloads that everybody takes, bytes.
 const SMALL_PAYLOAD: usize = 100;
+
+/// A packet with such a payload is not kept in pieces once memory is full, bytes.
+const LARGE_PAYLOAD: usize = 70_000;
+/// Milliseconds after which the shards hear again of memory that is short.
+const TOLD_AGAIN_MS: u64 = 1000;
+/// Milliseconds after which everybody is read again once memory is no longer short.
+const LONGEST_PAUSE_MS: u64 = 500;
 
 /// What one seed makes of a run.
 struct Shape {
@@ -98,6 +106,8 @@ struct World {
     schedule: Rng,
     faults: Rng,
     fault_percent: usize,
+    /// The memory in use goes up and down, by this stream of random numbers; and what it asks for now.
+    pressure: Option<(Rng, Pressure)>,
     seed: u64,
 }
 
@@ -144,9 +154,28 @@ pub fn run_with_disk(seed: u64) -> (u64, u64) {
     let mut world = World::new(seed, &shape, shape_rng, is_short);
     world.broker.use_disk();
     world.run(&shape);
-    let left: Vec<_> = world.broker.disk().records().filter(|(space, _)| *space != Space::Retained).collect();
-    assert!(left.is_empty(), "left on the disk: {left:?}");
+    world.check_disk();
     (world.oracle.kept_promises, world.broker.disk().read_back)
+}
+
+/// One run in which the memory of the broker runs short again and again, half of them with a disk. Returns how many
+/// promises were checked, and what was counted.
+pub fn run_under_pressure(seed: u64) -> (u64, Counters) {
+    let mut shape_rng = Rng::new(seed, 8);
+    let mut shape = Shape::new(&mut shape_rng);
+    // Time goes on in large steps here, and a CONNECT may be on its way meanwhile.
+    shape.limits.connect_timeout_ms = 3_600_000;
+    let has_disk = shape_rng.chance(50);
+    let mut world = World::new(seed, &shape, shape_rng, false);
+    world.pressure = Some((Rng::new(seed, 9), Pressure::None));
+    if has_disk {
+        world.broker.use_disk();
+    }
+    world.run(&shape);
+    if has_disk {
+        world.check_disk();
+    }
+    (world.oracle.kept_promises, world.broker.counters())
 }
 
 fn run_shape(seed: u64, shape: Shape, shape_rng: Rng, is_short: bool) -> u64 {
@@ -168,6 +197,7 @@ impl World {
             schedule: Rng::new(seed, 4),
             faults: Rng::new(seed, 5),
             fault_percent: shape.faults,
+            pressure: None,
             seed,
         }
     }
@@ -227,6 +257,13 @@ impl World {
         assert!(missing <= dropped, "{missing} messages are missing, {dropped} were dropped");
     }
 
+    /// What is not needed any more is not stored.
+    fn check_disk(&self) {
+        let left: Vec<_> =
+            self.broker.disk().records().filter(|(space, _)| *space != Space::Retained).collect();
+        assert!(left.is_empty(), "left on the disk: {left:?}");
+    }
+
     fn wish(&mut self, clean: bool) -> Wish {
         let rng = &mut self.workload;
         Wish {
@@ -250,6 +287,7 @@ impl World {
         if self.faults.chance(self.fault_percent) {
             return self.break_something();
         }
+        self.press();
         let client = self.workload.below(self.clients.len());
         if !self.clients[client].is_linked() {
             let clean = self.workload.chance(25);
@@ -277,6 +315,8 @@ impl World {
                 let qos = QoS::from_bits(qos).expect("below 3");
                 let expiry = expiry.filter(|_| actor.is_v5());
                 let size = if retain { 8 } else { size };
+                let is_larger = self.pressure.is_some() && size == 6000 && rng.chance(40);
+                let size = if is_larger { LARGE_PAYLOAD } else { size };
                 for _ in 0..rng.pick(&[1, 1, 4]) {
                     let sent =
                         actor.publish(broker, oracle, topic, qos, retain, size, expiry, &mut self.schedule);
@@ -304,10 +344,39 @@ impl World {
                 actor.disconnect(broker, oracle, reason);
             }
             _ => {
-                let step = rng.pick(&[1, 100, 1500]);
+                let step = rng.pick(if self.pressure.is_some() {
+                    &[1, 100, 3000, 12_000][..]
+                } else {
+                    &[1, 100, 1500]
+                });
                 let until = broker.now + step;
                 self.pass_until(until);
+                if let Some((_, level)) = self.pressure.as_ref().filter(|_| step >= TOLD_AGAIN_MS) {
+                    self.broker.press(*level);
+                }
             }
+        }
+    }
+
+    /// Somebody looks at the memory in use, now and then.
+    fn press(&mut self) {
+        let Some((rng, level)) = self.pressure.as_mut() else { return };
+        if rng.chance(6) {
+            let levels = [Pressure::None, Pressure::Slow, Pressure::Closed, Pressure::Full, Pressure::Full];
+            *level = rng.pick(&levels);
+            crate::trace(|| format!("memory: {level:?}"));
+            self.oracle.is_memory_short |= *level != Pressure::None;
+            self.broker.press(*level);
+        }
+    }
+
+    /// Memory is no longer short, and everybody who waits because it was goes on.
+    fn ease(&mut self) {
+        if let Some((_, level)) = self.pressure.as_mut() {
+            *level = Pressure::None;
+            self.broker.press(*level);
+            self.run_dry();
+            self.pass_until(self.broker.now + LONGEST_PAUSE_MS + TICK_MS);
         }
     }
 
@@ -348,7 +417,9 @@ impl World {
 
     /// Faults end, whoever may have a session comes back to it or ends it, and everything comes to rest.
     fn settle(&mut self) {
+        self.ease();
         self.rest();
+        self.oracle.is_memory_short = false;
         for client in 0..self.clients.len() {
             if self.clients[client].may_have_session() && !self.clients[client].is_up() {
                 let wish = Wish { expiry: 600, ..self.wish(false) };
@@ -383,6 +454,7 @@ impl World {
         let Counters { connections_opened, connections_closed, .. } = self.broker.counters();
         assert_eq!(connections_opened, connections_closed);
         assert!(self.broker.in_transit().is_empty());
+        self.broker.check_empty();
         self.check_interest();
         self.check_registrars();
     }

@@ -1,7 +1,7 @@
 //! A client of the simulation: keeps the rules of its version, says what it sees to the oracle, and checks what
 //! concerns one connection alone.
 use crate::broker::Broker;
-use crate::link::{Asked, Filter, Link, Wish};
+use crate::link::{Asked, Belief, Filter, Link, Outgoing, Wish};
 use crate::oracle::{Arrival, NO_SESSION, Oracle, Outcome};
 use crate::payload::{brief, is_intact, number_of, payload};
 use crate::rng::Rng;
@@ -13,25 +13,6 @@ use ringmq::codec::{
 use ringmq::shard::core::CloseCause;
 use ringmq::time::Time;
 use std::collections::{BTreeMap, VecDeque};
-
-/// A message the client sends at QoS 1 or 2.
-struct Outgoing {
-    id: u16,
-    message: usize,
-    is_released: bool,
-    size: usize,
-}
-
-/// What a client knows of its session at the broker.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Belief {
-    /// There is none.
-    Absent,
-    /// It is there at least until then.
-    Present(Time),
-    /// There may be one, and nobody knows of what state: the next CONNECT is clean.
-    Unknown,
-}
 
 /// A client and the state of its session.
 pub struct Client {
@@ -116,7 +97,7 @@ impl Client {
         if let Some(old) = self.link.take() {
             broker.abandon(old.pipe);
             self.abandoned.push(old.pipe);
-            self.lose(broker.now, oracle, &old);
+            self.lose(broker, oracle, &old);
         }
         // MQTT 3.1 does not say whether there was a session.
         wish.clean |= self.belief == Belief::Unknown || self.version == Version::V31;
@@ -175,8 +156,13 @@ impl Client {
         self.stored.clear();
     }
 
-    /// What the end of a connection means for the session.
-    fn lose(&mut self, now: Time, oracle: &mut Oracle, link: &Link) {
+    /// What the end of a connection means for the session, which may have expired since the broker closed it.
+    fn lose(&mut self, broker: &Broker, oracle: &mut Oracle, link: &Link) {
+        self.part(broker.closed_at(link.pipe).unwrap_or(broker.now), oracle, link);
+        self.notice_time(broker.now, oracle);
+    }
+
+    fn part(&mut self, now: Time, oracle: &mut Oracle, link: &Link) {
         if self.has_rival {
             self.belief = Belief::Unknown;
             return self.forget(oracle);
@@ -209,7 +195,7 @@ impl Client {
         if let Some(link) = self.link.take() {
             crate::trace(|| format!("{} on {} is cut", self.id, link.pipe));
             broker.cut(link.pipe, kept, cause);
-            self.lose(broker.now, oracle, &link);
+            self.lose(broker, oracle, &link);
         }
     }
 
@@ -242,7 +228,7 @@ impl Client {
         let link = self.link.take().expect("it was used just now");
         broker.abandon(link.pipe);
         self.abandoned.push(link.pipe);
-        self.lose(broker.now, oracle, &link);
+        self.lose(broker, oracle, &link);
     }
 
     /// An id that is free.
@@ -319,17 +305,18 @@ impl Client {
         let session = self.session.expect("connected");
         let is_v5 = self.version.is_v5();
         let mut list = FilterList::new();
+        let mut asked = Vec::new();
         for filter in filters {
             let options =
                 SubscribeOptions { no_local: filter.no_local && is_v5, ..SubscribeOptions::new(filter.qos) };
             list.push(filter.filter, options);
             let id = filter.id.filter(|_| is_v5);
-            oracle.subscribe(session, filter.filter, filter.qos as u8, options.no_local, id);
+            let number = oracle.subscribe(session, filter.filter, filter.qos as u8, options.no_local, id);
+            asked.push((filter.filter, number));
         }
         let id = filters[0].id;
         self.send(broker, &Packet::Subscribe(Subscribe::new(packet_id, id, &list)));
-        let names = filters.iter().map(|filter| filter.filter).collect();
-        self.link.as_mut().expect("connected").asked.insert(packet_id, Asked::Subscribe(names));
+        self.link.as_mut().expect("connected").asked.insert(packet_id, Asked::Subscribe(asked));
     }
 
     /// UNSUBSCRIBE.
@@ -353,9 +340,11 @@ impl Client {
             return broker.write(link.pipe, &bytes);
         }
         if broker.is_at_end(link.pipe) {
-            assert!(self.has_rival, "the broker closed the connection of {} for no reason", self.id);
+            // Before version 5 nobody is told.
+            let must_go = oracle.is_memory_short && link.is_up && (link.must_go || !self.version.is_v5());
+            assert!(self.has_rival || must_go, "the connection of {} is closed for no reason", self.id);
             let link = self.link.take().expect("just seen");
-            return self.lose(broker.now, oracle, &link);
+            return self.lose(broker, oracle, &link);
         }
         let bytes = broker.read(link.pipe, rng.pick(&[1, 3, 50, usize::MAX]));
         link.bytes.extend_from_slice(&bytes);
@@ -410,9 +399,16 @@ impl Client {
             Packet::SubAck(suback) => match link.asked.remove(&suback.packet_id) {
                 Some(Asked::Subscribe(filters)) => {
                     assert_eq!(suback.reasons.len(), filters.len());
-                    assert!(suback.reasons.iter().all(|code| *code < 0x80), "{suback:?}");
                     let session = self.session.expect("connected");
-                    filters.iter().for_each(|filter| oracle.acknowledge_subscribe(session, filter));
+                    let refusal = if self.version.is_v5() { ReasonCode::QuotaExceeded.code() } else { 0x80 };
+                    for ((filter, number), code) in filters.into_iter().zip(suback.reasons) {
+                        if *code < 0x80 {
+                            oracle.acknowledge_subscribe(session, filter);
+                        } else {
+                            assert!(oracle.is_memory_short && *code == refusal, "{suback:?}");
+                            oracle.refuse_subscribe(session, number);
+                        }
+                    }
                 }
                 _ => panic!("{suback:?} was not asked for"),
             },
@@ -423,8 +419,11 @@ impl Client {
                 _ => panic!("{unsuback:?} was not asked for"),
             },
             Packet::Disconnect(disconnect) => {
-                let is_taken_over = disconnect.reason == ReasonCode::SessionTakenOver;
-                assert!(is_taken_over && self.has_rival, "{} gets {disconnect:?}", self.id);
+                let reason = disconnect.reason;
+                let is_short = matches!(reason, ReasonCode::QuotaExceeded | ReasonCode::PacketTooLarge);
+                link.must_go = is_short && oracle.is_memory_short;
+                let is_taken_over = reason == ReasonCode::SessionTakenOver && self.has_rival;
+                assert!(is_taken_over || link.must_go, "{} gets {disconnect:?}", self.id);
             }
             other => panic!("{} gets {other:?}", self.id),
         }
@@ -432,7 +431,9 @@ impl Client {
 
     fn handle_connack(&mut self, broker: &mut Broker, oracle: &mut Oracle, connack: &ConnAck<'_>) {
         let link = self.link.as_mut().expect("connected");
-        assert_eq!(connack.reason, ReasonCode::Success, "{} is refused", self.id);
+        if connack.reason.is_error() {
+            return self.turn_away(broker, oracle, connack);
+        }
         let expected = match self.belief {
             _ if link.wish.clean => Some(false),
             Belief::Absent => Some(false),
@@ -460,6 +461,20 @@ impl Client {
             self.session = Some(oracle.begin_session(self.index));
         }
         self.repeat(broker, oracle);
+    }
+
+    /// CONNACK refuses: while memory is short, whoever has no session.
+    fn turn_away(&mut self, broker: &mut Broker, oracle: &mut Oracle, connack: &ConnAck<'_>) {
+        let refusal =
+            if self.version.is_v5() { ReasonCode::QuotaExceeded } else { ReasonCode::ServerUnavailable };
+        assert!(oracle.is_memory_short && connack.reason == refusal, "{} gets {connack:?}", self.id);
+        let has_session = matches!(self.belief, Belief::Present(until) if broker.now < until);
+        assert!(!has_session, "{} is refused though it has a session", self.id);
+        let link = self.link.take().expect("connected");
+        broker.abandon(link.pipe);
+        self.abandoned.push(link.pipe);
+        self.belief = if self.has_rival { Belief::Unknown } else { Belief::Absent };
+        self.forget(oracle);
     }
 
     /// What the resumed session has to send again.
@@ -490,7 +505,8 @@ impl Client {
 
     /// PUBACK or PUBREC.
     fn handle_ack(&mut self, broker: &mut Broker, oracle: &mut Oracle, ack: &Ack<'_>, qos: QoS) {
-        let is_refused = ack.reason == ReasonCode::QuotaExceeded && oracle.missing.is_some();
+        let may_be_refused = oracle.missing.is_some() || (oracle.is_memory_short && self.version.is_v5());
+        let is_refused = ack.reason == ReasonCode::QuotaExceeded && may_be_refused;
         assert!(is_refused || !ack.reason.is_error(), "{} gets {ack:?}", self.id);
         let at = self.outgoing.iter().position(|out| out.id == ack.packet_id);
         let at = at.unwrap_or_else(|| panic!("{} gets {ack:?} for nothing", self.id));

@@ -1,5 +1,6 @@
-//! One connection of a client, and what a client asks for on it.
+//! One connection of a client, what a client asks for on it, and what it knows of its session.
 use ringmq::codec::QoS;
+use ringmq::time::Time;
 use std::collections::{BTreeMap, VecDeque};
 
 /// What the client asks for in CONNECT.
@@ -34,7 +35,8 @@ pub struct Filter {
 
 /// What waits for SUBACK or UNSUBACK.
 pub enum Asked {
-    Subscribe(Vec<&'static str>),
+    /// The filters, each with the number of what was asked for at the oracle.
+    Subscribe(Vec<(&'static str, usize)>),
     Unsubscribe(&'static str),
 }
 
@@ -57,6 +59,8 @@ pub struct Link {
     pub was_present: bool,
     /// A delivery without DUP came.
     pub saw_fresh: bool,
+    /// The broker has said that it ends the connection because its memory is short.
+    pub must_go: bool,
 }
 
 impl Link {
@@ -77,6 +81,26 @@ impl Link {
             receive_maximum: u16::MAX,
             was_present: false,
             saw_fresh: false,
+            must_go: false,
         }
     }
+}
+
+/// A message the client sends at QoS 1 or 2.
+pub struct Outgoing {
+    pub id: u16,
+    pub message: usize,
+    pub is_released: bool,
+    pub size: usize,
+}
+
+/// What a client knows of its session at the broker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Belief {
+    /// There is none.
+    Absent,
+    /// It is there at least until then.
+    Present(Time),
+    /// There may be one, and nobody knows of what state: the next CONNECT is clean.
+    Unknown,
 }

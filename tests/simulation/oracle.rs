@@ -135,6 +135,8 @@ pub struct Oracle {
     pub kept_promises: u64,
     /// Promises that were not kept, where messages may be dropped; elsewhere there must be none.
     pub missing: Option<u64>,
+    /// The broker's memory may be short, or an answer from that time may be under way: then it may refuse.
+    pub is_memory_short: bool,
     checked_messages: usize,
 }
 
@@ -179,8 +181,15 @@ impl Oracle {
         self.messages.len() - 1
     }
 
-    /// SUBSCRIBE is sent.
-    pub fn subscribe(&mut self, session: usize, filter: &str, qos: u8, no_local: bool, id: Option<u32>) {
+    /// SUBSCRIBE is sent. Returns the number of what it asks for, within the session.
+    pub fn subscribe(
+        &mut self,
+        session: usize,
+        filter: &str,
+        qos: u8,
+        no_local: bool,
+        id: Option<u32>,
+    ) -> usize {
         let sent = self.tick();
         let shared = parse_shared(filter, 100).expect("a valid filter");
         let share = shared.as_ref().map(|shared| shared.share.to_owned());
@@ -198,6 +207,22 @@ impl Oracle {
             given_up,
             ended,
         });
+        subscriptions.len() - 1
+    }
+
+    /// SUBACK came, and refuses what had this number.
+    pub fn refuse_subscribe(&mut self, session: usize, number: usize) {
+        let now = self.tick();
+        let (before, rest) = self.sessions[session].subscriptions.split_at_mut(number);
+        let refused = &mut rest[0];
+        let is_known = |s: &Subscription| {
+            s.filter == refused.filter
+                && s.share == refused.share
+                && s.acknowledged.is_some()
+                && s.given_up.is_none()
+        };
+        assert!(!before.iter().any(is_known), "what was subscribed to already is refused: {refused:?}");
+        (refused.given_up, refused.ended) = (Some(now), Some(now));
     }
 
     /// SUBACK came.
