@@ -2,7 +2,8 @@
 mod support;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use support::*;
 
 /// A broker that lets nobody take long to connect, with a listener of each kind: plain, WebSocket, PROXY.
@@ -167,10 +168,9 @@ fn a_client_with_very_many_groups_of_one_filter_leaves_nothing_behind() {
     stays.expect_message("many", "2");
 }
 
-#[test]
-fn pings_of_a_websocket_whose_answers_are_not_read_end_it() {
-    let (_broker, addresses) = hasty_broker(1);
-    let mut socket = open(addresses[1]);
+/// A WebSocket on which a client has sent CONNECT.
+fn websocket(address: SocketAddr) -> TcpStream {
+    let mut socket = open(address);
     socket
         .write_all(
             b"GET /mqtt HTTP/1.1\r\nHost: broker\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -178,8 +178,42 @@ fn pings_of_a_websocket_whose_answers_are_not_read_end_it() {
             Sec-WebSocket-Protocol: mqtt\r\n\r\n",
         )
         .unwrap();
-    let connect = Connect::new(Version::V5, &unique("pinger")).encode();
+    let connect = Connect::new(Version::V5, &unique("ws")).encode();
     socket.write_all(&[&[0x82, 0x80 | connect.len() as u8, 0, 0, 0, 0], &connect[..]].concat()).unwrap();
+    socket
+}
+
+#[test]
+fn who_always_has_something_to_say_leaves_receive_buffers_to_others() {
+    let (broker, addresses) = hasty_broker(1);
+    let is_served = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut socket = websocket(addresses[1]);
+                // A message that begins, and parts of it without a byte, faster than they are read.
+                socket.write_all(&[2, 0x80, 0, 0, 0, 0]).unwrap();
+                let parts = [0, 0x80, 0, 0, 0, 0].repeat(10_000);
+                let until = Instant::now() + PATIENCE;
+                while !is_served.load(Ordering::Relaxed) {
+                    assert!(Instant::now() < until, "nobody else is read");
+                    socket.write_all(&parts).unwrap();
+                }
+            });
+        }
+        let mut client = Client::new(&broker, Version::V5);
+        for _ in 0..20 {
+            client.send(&ping());
+            assert_eq!(client.receive(), Packet::Pingresp);
+        }
+        is_served.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn pings_of_a_websocket_whose_answers_are_not_read_end_it() {
+    let (_broker, addresses) = hasty_broker(1);
+    let mut socket = websocket(addresses[1]);
     let pings = [&[0x89, 0xfd, 0, 0, 0, 0][..], &[b'p'; 125]].concat().repeat(1000);
     // What the kernel keeps of the answers is some megabytes; what the broker keeps is bounded.
     let taken = (0..400).take_while(|_| socket.write_all(&pings).is_ok()).count();

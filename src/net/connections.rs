@@ -10,8 +10,8 @@ use super::linger::Linger;
 use super::ring::{Completion, Lent, Op, Payload, Ring, Token, Wait};
 use super::send::{Sent, send, send_both};
 use super::slot::{
-    ARMED, BLOCKED, BROKEN, CANCELLING, CHANGED, ENDED, ESTABLISHED, FAILED, HELD, LEAVING, PAUSED, SEALED,
-    Slot,
+    ARMED, BLOCKED, BROKEN, CANCELLING, CHANGED, ENDED, ESTABLISHED, FAILED, FED, HELD, LEAVING, PAUSED,
+    SATED, SEALED, Slot,
 };
 use crate::shard::core::{CloseCause, ConnId, LEND_FROM};
 use crate::shard::output::Output;
@@ -49,6 +49,8 @@ pub struct Connections {
     inbox: VecDeque<Completion>,
     /// Slots whose operations may not be what they ought to be.
     changed: VecDeque<u32>,
+    /// Slots with [`SATED`], in the order in which they were given bytes.
+    sated: Vec<u32>,
     acceptor: Acceptor,
     linger: Linger,
     doorbell: RawFd,
@@ -79,6 +81,7 @@ impl Connections {
             control: VecDeque::new(),
             inbox: VecDeque::new(),
             changed: VecDeque::new(),
+            sated: Vec::new(),
             acceptor,
             linger: Linger::default(),
             doorbell,
@@ -103,6 +106,7 @@ impl Connections {
             // Enough to do; the kernel keeps the rest.
             return Ok(());
         }
+        self.arm_sated();
         self.ring.submit(wait)?;
         let known = self.inbox.len();
         self.harvest();
@@ -125,6 +129,7 @@ impl Connections {
 
     /// Puts everything to the kernel; whether something has completed.
     pub fn has_news(&mut self) -> io::Result<bool> {
+        self.arm_sated();
         self.ring.submit(Wait::No)?;
         Ok(self.ring.has_completions())
     }
@@ -381,8 +386,17 @@ impl Connections {
             lent.into_iter().for_each(|lent| self.ring.recycle(lent));
             return None;
         }
+        let slot = &mut self.slots[conn.slot as usize];
+        if result > 0 {
+            slot.set(FED);
+        }
         if !more {
-            self.slots[conn.slot as usize].clear(ARMED | CANCELLING);
+            slot.clear(ARMED | CANCELLING);
+            if slot.has(FED) {
+                slot.clear(FED);
+                slot.set(SATED);
+                self.sated.push(conn.slot);
+            }
             self.touch(conn.slot);
         }
         if result > 0 {
@@ -472,7 +486,6 @@ impl Connections {
             let cause = if slot.has(FAILED) { CloseCause::Error } else { CloseCause::Eof };
             return Some(Event::Closed(conn, cause));
         }
-        let raw = slot.raw();
         if slot.has(PAUSED | LEAVING) {
             if slot.has(ARMED) && !slot.has(CANCELLING) {
                 slot.set(CANCELLING);
@@ -481,15 +494,37 @@ impl Connections {
             if slot.has(LEAVING) {
                 return self.settle_leaving(conn);
             }
-        } else if !slot.has(ARMED | ENDED | FAILED) {
-            slot.set(ARMED);
-            if slot.has(ESTABLISHED) {
-                self.ring.receive(raw, token(Op::Receive, conn));
-            } else {
-                self.ring.receive_once(raw, token(Op::Receive, conn));
-            }
+        } else if !slot.has(ARMED | SATED) {
+            self.arm(index);
         }
         None
+    }
+
+    /// Receives, unless the end was seen.
+    fn arm(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
+        if slot.socket.is_none() || slot.has(ARMED | PAUSED | LEAVING | ENDED | FAILED) {
+            return;
+        }
+        slot.set(ARMED);
+        let conn = ConnId { slot: index, generation: slot.generation };
+        let (raw, is_established) = (slot.raw(), slot.has(ESTABLISHED));
+        if is_established {
+            self.ring.receive(raw, token(Op::Receive, conn));
+        } else {
+            self.ring.receive_once(raw, token(Op::Receive, conn));
+        }
+    }
+
+    /// Receives from those again that were given bytes last time. Whoever found no buffer left comes before them, lest the
+    /// same few take all of them every time.
+    fn arm_sated(&mut self) {
+        let mut sated = std::mem::take(&mut self.sated);
+        for index in sated.drain(..) {
+            self.slots[index as usize].clear(SATED);
+            self.arm(index);
+        }
+        self.sated = sated;
     }
 
     fn settle_leaving(&mut self, conn: ConnId) -> Option<Event> {

@@ -27,6 +27,11 @@ pub(super) const FAILED: u16 = 1 << 10;
 /// A transport stands between the socket and the core.
 pub(super) const SEALED: u16 = 1 << 11;
 
+/// It was given bytes since it was armed.
+pub(super) const FED: u16 = 1 << 12;
+/// Armed again behind all that were given none.
+pub(super) const SATED: u16 = 1 << 13;
+
 /// One connection; 12 bytes.
 #[derive(Default)]
 pub(super) struct Slot {
