@@ -184,7 +184,7 @@ fn websocket(address: SocketAddr) -> TcpStream {
 }
 
 #[test]
-fn who_always_has_something_to_say_leaves_receive_buffers_to_others() {
+fn what_websockets_send_without_end_takes_nothing_from_others_and_is_not_kept() {
     let (broker, addresses) = hasty_broker(1);
     let is_served = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -208,14 +208,10 @@ fn who_always_has_something_to_say_leaves_receive_buffers_to_others() {
         }
         is_served.store(true, Ordering::Relaxed);
     });
-}
-
-#[test]
-fn pings_of_a_websocket_whose_answers_are_not_read_end_it() {
-    let (_broker, addresses) = hasty_broker(1);
+    // Pings whose answers are not read end it. What the kernel keeps of the answers is some megabytes; what the broker
+    // keeps is bounded.
     let mut socket = websocket(addresses[1]);
     let pings = [&[0x89, 0xfd, 0, 0, 0, 0][..], &[b'p'; 125]].concat().repeat(1000);
-    // What the kernel keeps of the answers is some megabytes; what the broker keeps is bounded.
     let taken = (0..400).take_while(|_| socket.write_all(&pings).is_ok()).count();
     assert!(taken < 400, "all pings were taken");
 }

@@ -508,11 +508,10 @@ impl Connections {
         }
         slot.set(ARMED);
         let conn = ConnId { slot: index, generation: slot.generation };
-        let (raw, is_established) = (slot.raw(), slot.has(ESTABLISHED));
-        if is_established {
-            self.ring.receive(raw, token(Op::Receive, conn));
-        } else {
-            self.ring.receive_once(raw, token(Op::Receive, conn));
+        let (raw, token) = (slot.raw(), token(Op::Receive, conn));
+        match slot.has(ESTABLISHED) {
+            true => self.ring.receive(raw, token),
+            false => self.ring.receive_once(raw, token),
         }
     }
 
