@@ -186,16 +186,23 @@ def endless_publish(ports, until):
 
 @attack("connect flood: connect, CONNECT, leave, as fast as one process can", "none needed: paced by the accept queue")
 def connect_flood(ports, until):
-    seen = Counter()
-    selector = selectors.DefaultSelector()
+    def outcome(answer):
+        return "accepted" if answer[:1] == b"\x20" else "ended"
+
+    return visits(ports["tcp"], until, 200, lambda number: mqtt.connect(f"flood-{number}"), outcome)
+
+
+def visits(port, until, count, connect, outcome):
+    """So many connections at a time, each of which says `connect(number)`, hears an answer and leaves; counts the outcomes."""
+    seen, selector = Counter(), selectors.DefaultSelector()
 
     def begin():
         link = socket.socket()
         link.setblocking(False)
-        link.connect_ex(("127.0.0.1", ports["tcp"]))
+        link.connect_ex(("127.0.0.1", port))
         selector.register(link, selectors.EVENT_WRITE)
 
-    for _ in range(200):
+    for _ in range(count):
         begin()
     number = 0
     while time.monotonic() < until:
@@ -203,11 +210,11 @@ def connect_flood(ports, until):
             link = key.fileobj
             try:
                 if mask & selectors.EVENT_WRITE:
-                    link.send(mqtt.connect(f"flood-{number}"))
+                    link.send(connect(number))
                     number += 1
                     selector.modify(link, selectors.EVENT_READ)
                     continue
-                seen["accepted" if link.recv(100)[:1] == b"\x20" else "ended"] += 1
+                seen[outcome(link.recv(100))] += 1
             except BlockingIOError:
                 continue
             except OSError:
@@ -243,38 +250,15 @@ def connection_rate(ports, until):
     settings='password-file = "{dir}/passwords"\nallow-anonymous = true\n',
 )
 def login_flood(ports, until):
-    seen, selector = Counter(), selectors.DefaultSelector()
+    def connect(number):
+        # The broker is made with this user and the right one.
+        password = "right" if number % 100 == 99 else "wrong"
+        return mqtt.connect(f"login-{number}", user=("ann", password))
 
-    def begin():
-        link = socket.socket()
-        link.setblocking(False)
-        link.connect_ex(("127.0.0.1", ports["tcp"]))
-        selector.register(link, selectors.EVENT_WRITE)
+    def outcome(answer):
+        return f"CONNACK 0x{answer[3]:02x}" if answer[:1] == b"\x20" else "ended"
 
-    for _ in range(1500):
-        begin()
-    number = 0
-    while time.monotonic() < until:
-        for key, mask in selector.select(0.1):
-            link = key.fileobj
-            try:
-                if mask & selectors.EVENT_WRITE:
-                    number += 1
-                    # The broker is made with this user and another password.
-                    password = "right" if number % 100 == 0 else "wrong"
-                    link.send(mqtt.connect(f"login-{number}", user=("ann", password)))
-                    selector.modify(link, selectors.EVENT_READ)
-                    continue
-                answer = link.recv(100)
-                seen[f"CONNACK 0x{answer[3]:02x}" if answer[:1] == b"\x20" else "closed"] += 1
-            except BlockingIOError:
-                continue
-            except OSError:
-                seen["closed"] += 1
-            selector.unregister(link)
-            link.close()
-            begin()
-    return seen
+    return visits(ports["tcp"], until, 1500, connect, outcome)
 
 
 @attack("TLS handshake flood, whole handshakes", "handshakes get 0.5 ms of a turn")
